@@ -1,0 +1,195 @@
+#include "async/file.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <vector>
+
+namespace vhdkit::async {
+namespace {
+
+// The vectors that are left after the first `done` bytes, at most as many as the kernel takes at
+// once.
+class Remaining {
+ public:
+  explicit Remaining(Buffers buffers) : rest_(buffers) { skip_empty(); }
+
+  bool empty() const { return rest_.empty(); }
+
+  // Valid until the next call of advance.
+  Buffers head() {
+    if (partial_ == 0) return rest_.first(std::min<size_t>(rest_.size(), IOV_MAX));
+    first_ = {static_cast<std::byte*>(rest_[0].iov_base) + partial_, rest_[0].iov_len - partial_};
+    return {&first_, 1};
+  }
+
+  void advance(size_t done) {
+    while (done > 0) {
+      const size_t left = rest_[0].iov_len - partial_;
+      if (done < left) {
+        partial_ += done;
+        return;
+      }
+      done -= left;
+      partial_ = 0;
+      rest_ = rest_.subspan(1);
+    }
+    skip_empty();
+  }
+
+ private:
+  void skip_empty() {
+    while (!rest_.empty() && rest_[0].iov_len == 0) rest_ = rest_.subspan(1);
+  }
+
+  Buffers rest_;
+  size_t partial_ = 0;
+  iovec first_{};
+};
+
+constexpr bool is_transient(int result) { return result == -EINTR || result == -EAGAIN; }
+
+}  // namespace
+
+Async<void> File::read(uint64_t file_offset, std::span<std::byte> buffer) {
+  const iovec vector{buffer.data(), buffer.size()};
+  const Buffers buffers(&vector, 1);
+  co_return co_await readv(file_offset, buffers);
+}
+
+Async<void> File::write(uint64_t file_offset, std::span<const std::byte> bytes) {
+  // The kernel's vector has no const form; a write changes nothing.
+  const iovec vector{const_cast<std::byte*>(bytes.data()), bytes.size()};
+  const Buffers buffers(&vector, 1);
+  co_return co_await writev(file_offset, buffers, Durability::cached);
+}
+
+SystemFile::SystemFile(Loop& loop, int descriptor, std::string name)
+    : loop_(loop), descriptor_(descriptor), name_(std::move(name)) {}
+
+SystemFile::~SystemFile() { ::close(descriptor_); }
+
+Result<std::unique_ptr<SystemFile>> SystemFile::open(Loop& loop, std::string path, Access access) {
+  // O_NONBLOCK: opening a FIFO must not wait for a writer; it changes nothing for files and
+  // devices.
+  const int flags =
+      access == Access::create_new ? O_RDWR | O_CREAT | O_EXCL : O_RDONLY | O_NONBLOCK;
+  const int descriptor = ::open(path.c_str(), flags | O_CLOEXEC | O_NOCTTY, 0644);
+  if (descriptor < 0) return fail_errno(errno, path);
+  return adopt(loop, descriptor, std::move(path));
+}
+
+Result<std::unique_ptr<SystemFile>> SystemFile::adopt(Loop& loop, int descriptor,
+                                                      std::string name) {
+  std::unique_ptr<SystemFile> file(new SystemFile(loop, descriptor, std::move(name)));
+  TRY(file->examine());
+  return file;
+}
+
+Result<void> SystemFile::examine() {
+  struct stat status;
+  if (fstat(descriptor_, &status) != 0) return fail_errno(errno, name_);
+  device_ = status.st_dev;
+  inode_ = status.st_ino;
+  is_block_device_ = S_ISBLK(status.st_mode);
+  if (S_ISREG(status.st_mode)) {
+    size_bytes_ = uint64_t(status.st_size);
+    return {};
+  }
+  if (!is_block_device_)
+    return fail(Errc::unsupported, name_ + ": not a regular file or block device");
+  device_ = status.st_rdev;
+  inode_ = 0;
+  if (ioctl(descriptor_, BLKGETSIZE64, &size_bytes_) != 0) return fail_errno(errno, name_);
+  return {};
+}
+
+Async<void> SystemFile::readv(uint64_t file_offset, Buffers buffers) {
+  Remaining remaining(buffers);
+  while (!remaining.empty()) {
+    const Buffers head = remaining.head();
+    Operation operation{.kind = Operation::Kind::read,
+                        .descriptor = descriptor_,
+                        .vectors = head.data(),
+                        .vector_count = unsigned(head.size()),
+                        .file_offset = file_offset};
+    const int result = co_await loop_.perform(operation);
+    if (is_transient(result)) continue;
+    if (result < 0)
+      co_return fail_errno(-result, name_ + ": reading at offset " + std::to_string(file_offset));
+    if (result == 0)
+      co_return fail(Errc::out_of_range,
+                     name_ + ": the file ends before offset " + std::to_string(file_offset));
+    remaining.advance(size_t(result));
+    file_offset += uint64_t(result);
+  }
+  co_return Result<void>();
+}
+
+Async<void> SystemFile::writev(uint64_t file_offset, Buffers buffers, Durability durability) {
+  Remaining remaining(buffers);
+  while (!remaining.empty()) {
+    const Buffers head = remaining.head();
+    Operation operation{.kind = durability == Durability::durable ? Operation::Kind::write_durable
+                                                                  : Operation::Kind::write,
+                        .descriptor = descriptor_,
+                        .vectors = head.data(),
+                        .vector_count = unsigned(head.size()),
+                        .file_offset = file_offset};
+    const int result = co_await loop_.perform(operation);
+    if (is_transient(result)) continue;
+    if (result < 0)
+      co_return fail_errno(-result, name_ + ": writing at offset " + std::to_string(file_offset));
+    // A write that moves nothing and says no error would go on for ever.
+    if (result == 0)
+      co_return fail_errno(EIO, name_ + ": writing at offset " + std::to_string(file_offset));
+    remaining.advance(size_t(result));
+    file_offset += uint64_t(result);
+    size_bytes_ = std::max(size_bytes_, file_offset);
+  }
+  co_return Result<void>();
+}
+
+Async<void> SystemFile::flush() {
+  Operation operation{.kind = Operation::Kind::fdatasync, .descriptor = descriptor_};
+  int result = -EINTR;
+  while (is_transient(result)) result = co_await loop_.perform(operation);
+  if (result < 0) co_return fail_errno(-result, name_ + ": flushing");
+  co_return Result<void>();
+}
+
+Result<void> SystemFile::resize(uint64_t size_bytes) {
+  if (ftruncate(descriptor_, off_t(size_bytes)) != 0)
+    return fail_errno(errno, name_ + ": setting its size to " + std::to_string(size_bytes));
+  size_bytes_ = size_bytes;
+  return {};
+}
+
+Result<std::optional<FileRange>> SystemFile::next_data(uint64_t file_offset, uint64_t end) {
+  end = std::min(end, size_bytes_);
+  if (file_offset >= end) return std::nullopt;
+  const off_t data = lseek(descriptor_, off_t(file_offset), SEEK_DATA);
+  if (data < 0 && errno == ENXIO) return std::nullopt;
+  // Block devices and some file systems know no holes.
+  if (data < 0) return FileRange{file_offset, end - file_offset};
+  if (uint64_t(data) >= end) return std::nullopt;
+  const off_t hole = lseek(descriptor_, data, SEEK_HOLE);
+  const uint64_t data_end = hole < 0 ? end : std::min(uint64_t(hole), end);
+  return FileRange{uint64_t(data), data_end - uint64_t(data)};
+}
+
+Result<void> SystemFile::punch_hole(uint64_t file_offset, uint64_t length) {
+  if (fallocate(descriptor_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off_t(file_offset),
+                off_t(length)) != 0)
+    return fail_errno(errno, name_ + ": punching a hole at offset " + std::to_string(file_offset));
+  return {};
+}
+
+}  // namespace vhdkit::async

@@ -1,0 +1,116 @@
+// A file as the image layers see it: the seam between the formats and the system, with a simulated
+// twin.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "async/loop.h"
+#include "async/task.h"
+
+namespace vhdkit::async {
+
+// Scatter/gather lists in the kernel's own shape, so that a guest's buffers reach io_uring
+// unchanged. The array and what it points to belong to the caller until the await returns.
+using Buffers = std::span<const iovec>;
+
+enum class Durability {
+  cached,   // durable after the next flush
+  durable,  // durable when the write completes (FUA)
+};
+
+struct FileRange {
+  uint64_t file_offset;
+  uint64_t length;
+};
+
+// All offsets and lengths are bytes. Loop-bound. Transfers move everything or fail: a short one is
+// resubmitted, and one that meets the end of the file is Errc::out_of_range.
+class File {
+ public:
+  File() = default;
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+  virtual ~File() = default;
+
+  // What error messages call it: its path as the user gave it.
+  virtual const std::string& name() const = 0;
+  virtual uint64_t size_bytes() const = 0;
+
+  virtual Async<void> readv(uint64_t file_offset, Buffers buffers) = 0;
+  virtual Async<void> writev(uint64_t file_offset, Buffers buffers, Durability durability) = 0;
+  // Makes every write that completed before this call durable.
+  virtual Async<void> flush() = 0;
+
+  // Control plane: these may block. resize() zero-fills growth.
+  virtual Result<void> resize(uint64_t size_bytes) = 0;
+  // The first range at or after file_offset that is not a hole, cut at end; nothing where all is
+  // hole. A file system that knows no holes says that everything is data.
+  virtual Result<std::optional<FileRange>> next_data(uint64_t file_offset, uint64_t end) = 0;
+  // Gives the range's space back; it reads as zeroes. Errc::unsupported where the file system
+  // cannot.
+  virtual Result<void> punch_hole(uint64_t file_offset, uint64_t length) = 0;
+
+  // The descriptor whose bytes in this range are this file's bytes in this range, for copies inside
+  // the kernel; -1 where there is none.
+  virtual int descriptor(uint64_t file_offset, uint64_t length) const = 0;
+
+  // One buffer.
+  Async<void> read(uint64_t file_offset, std::span<std::byte> buffer);
+  Async<void> write(uint64_t file_offset, std::span<const std::byte> bytes);
+};
+
+// Opens and owns a file or block device of the system.
+class SystemFile final : public File {
+ public:
+  enum class Access {
+    read_only,
+    create_new,  // read and write; Errc::exists where the name is taken
+  };
+  // Errors: not_found, permission, exists, …; Errc::unsupported for directories, FIFOs, sockets and
+  // character devices, which never block here. The loop outlives the file.
+  static Result<std::unique_ptr<SystemFile>> open(Loop& loop, std::string path, Access access);
+  // Takes over a descriptor, which must be seekable.
+  static Result<std::unique_ptr<SystemFile>> adopt(Loop& loop, int descriptor, std::string name);
+  ~SystemFile() override;
+
+  const std::string& name() const override { return name_; }
+  uint64_t size_bytes() const override { return size_bytes_; }
+  Async<void> readv(uint64_t file_offset, Buffers buffers) override;
+  Async<void> writev(uint64_t file_offset, Buffers buffers, Durability durability) override;
+  Async<void> flush() override;
+  Result<void> resize(uint64_t size_bytes) override;
+  Result<std::optional<FileRange>> next_data(uint64_t file_offset, uint64_t end) override;
+  Result<void> punch_hole(uint64_t file_offset, uint64_t length) override;
+  int descriptor(uint64_t, uint64_t) const override { return descriptor_; }
+
+  bool is_block_device() const { return is_block_device_; }
+  // Device and inode: two files with one identity are the same file.
+  std::pair<uint64_t, uint64_t> identity() const { return {device_, inode_}; }
+
+ private:
+  SystemFile(Loop& loop, int descriptor, std::string name);
+  Result<void> examine();
+
+  Loop& loop_;
+  int descriptor_;
+  std::string name_;
+  uint64_t size_bytes_ = 0;
+  uint64_t device_ = 0;
+  uint64_t inode_ = 0;
+  bool is_block_device_ = false;
+};
+
+}  // namespace vhdkit::async
+
+namespace vhdkit {
+using async::Buffers;
+using async::Durability;
+using async::File;
+}  // namespace vhdkit

@@ -1,0 +1,129 @@
+#include "async/file.h"
+
+#include <doctest/doctest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <vector>
+
+#include "async/memory_file.h"
+#include "async/task_group.h"
+#include "support/bytes.h"
+#include "support/checked.h"
+#include "tests/support/await.h"
+#include "tests/support/temporary_folder.h"
+
+namespace vhdkit::async {
+namespace {
+
+std::vector<std::byte> pattern(size_t size, uint8_t seed) {
+  std::vector<std::byte> bytes(size);
+  for (size_t i = 0; i < size; ++i) bytes[i] = std::byte(uint8_t(i * 7 + i / 251 + seed));
+  return bytes;
+}
+
+Async<void> write_pieces(File& file, uint64_t piece_count) {
+  TaskGroup group;
+  std::vector<std::vector<std::byte>> pieces;
+  for (uint64_t i = 0; i < piece_count; ++i) pieces.push_back(pattern(1000, uint8_t(i)));
+  for (uint64_t i = 0; i < piece_count; ++i) {
+    const std::span<const std::byte> piece(pieces[i]);
+    group.start(file.write(i * 1000, piece));
+  }
+  co_return co_await group.finish();
+}
+
+void check_pieces(Loop& loop, File& file, uint64_t piece_count) {
+  std::vector<std::byte> got(1000);
+  for (uint64_t i = 0; i < piece_count; ++i) {
+    REQUIRE_OK(loop.run(file.read(i * 1000, got)));
+    CHECK(got == pattern(1000, uint8_t(i)));
+  }
+}
+
+TEST_CASE("many transfers at once, more than the loop has slots, on every engine") {
+  const tests::TemporaryFolder folder;
+  for (const Engine engine : {Engine::automatic, Engine::synchronous}) {
+    auto loop = Loop::create({.engine = engine, .slot_count = 4});
+    REQUIRE_OK(loop);
+    const std::string path = folder.path(engine == Engine::automatic ? "ring" : "sync");
+    auto file = SystemFile::open(**loop, path, SystemFile::Access::create_new);
+    REQUIRE(file.has_value());
+    REQUIRE_OK((*loop)->run(write_pieces(**file, 50)));
+    CHECK((*file)->size_bytes() == 50'000);
+    check_pieces(**loop, **file, 50);
+    REQUIRE_OK((*loop)->run((*file)->flush()));
+  }
+}
+
+TEST_CASE("scatter and gather move every vector, empty ones too") {
+  const tests::TemporaryFolder folder;
+  auto loop = Loop::create();
+  auto file = SystemFile::open(**loop, folder.path("file"), SystemFile::Access::create_new);
+  REQUIRE(file.has_value());
+  auto bytes = pattern(5000, 1);
+  std::vector<iovec> vectors;
+  for (size_t at = 0; at < bytes.size(); at += 2)
+    vectors.push_back({bytes.data() + at, 2});  // > IOV_MAX
+  vectors.insert(vectors.begin() + 7, iovec{nullptr, 0});
+  REQUIRE_OK((*loop)->run((*file)->writev(10, vectors, Durability::durable)));
+  std::vector<std::byte> got(5000);
+  REQUIRE_OK((*loop)->run((*file)->read(10, got)));
+  CHECK(got == bytes);
+}
+
+TEST_CASE("reading past the end is out of range, on system and memory files") {
+  const tests::TemporaryFolder folder;
+  auto loop = Loop::create();
+  auto system = SystemFile::open(**loop, folder.path("file"), SystemFile::Access::create_new);
+  REQUIRE(system.has_value());
+  MemoryFile memory("memory");
+  std::vector<std::byte> buffer(10);
+  for (File* file : {static_cast<File*>(system->get()), static_cast<File*>(&memory)}) {
+    REQUIRE_OK((*loop)->run(file->write(0, pattern(5, 0))));
+    REQUIRE_FAILS(Errc::out_of_range, "ends before", (*loop)->run(file->read(0, buffer)));
+  }
+}
+
+TEST_CASE("files that are none are refused without waiting for them") {
+  const tests::TemporaryFolder folder;
+  auto loop = Loop::create();
+  const std::string fifo = folder.path("fifo");
+  REQUIRE(mkfifo(fifo.c_str(), 0600) == 0);
+  REQUIRE_FAILS(Errc::unsupported, "not a regular file",
+                SystemFile::open(**loop, fifo, SystemFile::Access::read_only));
+  REQUIRE_FAILS(Errc::unsupported, "not a regular file",
+                SystemFile::open(**loop, folder.path(""), SystemFile::Access::read_only));
+  REQUIRE_FAILS(Errc::not_found, "No such file",
+                SystemFile::open(**loop, folder.path("none"), SystemFile::Access::read_only));
+  REQUIRE_FAILS(Errc::exists, "exists",
+                SystemFile::open(**loop, fifo, SystemFile::Access::create_new));
+}
+
+TEST_CASE("holes are found, made and cut, on system and memory files") {
+  const tests::TemporaryFolder folder;
+  auto loop = Loop::create();
+  auto system = SystemFile::open(**loop, folder.path("file"), SystemFile::Access::create_new);
+  REQUIRE(system.has_value());
+  MemoryFile memory("memory");
+  for (File* file : {static_cast<File*>(system->get()), static_cast<File*>(&memory)}) {
+    REQUIRE_OK((*loop)->run(file->write(64 * KiB, pattern(8 * KiB, 1))));
+    REQUIRE_OK(file->resize(1 * MiB));
+    auto data = file->next_data(0, file->size_bytes());
+    REQUIRE_OK(data);
+    REQUIRE(data->has_value());
+    CHECK((*data)->file_offset == 64 * KiB);
+    CHECK((*data)->length == 8 * KiB);
+    CHECK_FALSE(file->next_data(72 * KiB, 1 * MiB)->has_value());
+    REQUIRE_OK(file->punch_hole(64 * KiB, 4 * KiB));
+    CHECK((*file->next_data(0, 1 * MiB))->file_offset == 68 * KiB);
+    REQUIRE_OK(file->resize(70 * KiB));
+    REQUIRE_OK(file->resize(1 * MiB));
+    std::vector<std::byte> tail(4 * KiB);
+    REQUIRE_OK((*loop)->run(file->read(70 * KiB, tail)));
+    CHECK(is_zero(tail));
+  }
+}
+
+}  // namespace
+}  // namespace vhdkit::async

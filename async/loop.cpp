@@ -1,0 +1,169 @@
+#include "async/loop.h"
+
+#include <liburing.h>
+#include <unistd.h>
+
+#include <array>
+#include <cassert>
+#include <cerrno>
+#include <cstdlib>
+#include <string_view>
+
+namespace vhdkit::async {
+namespace {
+
+// At most this many completions are copied out before their waiters run.
+constexpr unsigned batch_size = 64;
+
+class RingLoop final : public Loop {
+ public:
+  static Result<std::unique_ptr<Loop>> create(unsigned slot_count) {
+    std::unique_ptr<RingLoop> loop(new RingLoop(slot_count));
+    // All work of this ring happens on this thread, inside wait(): fewer interrupts, better
+    // batches.
+    int error = io_uring_queue_init(slot_count, &loop->ring_,
+                                    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
+    if (error == -EINVAL) error = io_uring_queue_init(slot_count, &loop->ring_, 0);
+    if (error < 0) return fail_errno(-error, "io_uring");
+    loop->ready_ = true;
+    return loop;
+  }
+
+  ~RingLoop() override {
+    assert(in_flight_ == 0 && queue_head_ == nullptr);
+    if (ready_) io_uring_queue_exit(&ring_);
+  }
+
+  Engine engine() const override { return Engine::io_uring; }
+
+ private:
+  explicit RingLoop(unsigned slot_count) : slot_count_(slot_count) {}
+
+  bool submit(Operation& operation) noexcept override {
+    if (in_flight_ < slot_count_) {
+      prepare(operation);
+    } else {
+      enqueue(operation);
+    }
+    return true;
+  }
+
+  void prepare(Operation& operation) noexcept {
+    // Never null: the ring has slot_count entries and no more than that many are in flight.
+    io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
+    assert(sqe != nullptr);
+    fill(*sqe, operation);
+    io_uring_sqe_set_data(sqe, &operation);
+    ++in_flight_;
+  }
+
+  static void fill(io_uring_sqe& sqe, const Operation& operation) noexcept {
+    switch (operation.kind) {
+      case Operation::Kind::read:
+        io_uring_prep_readv(&sqe, operation.descriptor, operation.vectors, operation.vector_count,
+                            operation.file_offset);
+        break;
+      case Operation::Kind::write:
+      case Operation::Kind::write_durable:
+        io_uring_prep_writev(&sqe, operation.descriptor, operation.vectors, operation.vector_count,
+                             operation.file_offset);
+        if (operation.kind == Operation::Kind::write_durable) sqe.rw_flags = RWF_DSYNC;
+        break;
+      case Operation::Kind::fsync:
+        io_uring_prep_fsync(&sqe, operation.descriptor, 0);
+        break;
+      case Operation::Kind::fdatasync:
+        io_uring_prep_fsync(&sqe, operation.descriptor, IORING_FSYNC_DATASYNC);
+        break;
+    }
+  }
+
+  void enqueue(Operation& operation) noexcept {
+    operation.next = nullptr;
+    (queue_head_ == nullptr ? queue_head_ : queue_tail_->next) = &operation;
+    queue_tail_ = &operation;
+  }
+
+  void refill() noexcept {
+    while (queue_head_ != nullptr && in_flight_ < slot_count_) {
+      Operation& operation = *queue_head_;
+      queue_head_ = operation.next;
+      prepare(operation);
+    }
+  }
+
+  void wait() override {
+    assert(in_flight_ > 0);  // else a task waits for something that nobody will complete
+    io_uring_submit_and_wait(&ring_, 1);
+    std::array<io_uring_cqe*, batch_size> cqes;
+    const unsigned count = io_uring_peek_batch_cqe(&ring_, cqes.data(), batch_size);
+    std::array<Operation*, batch_size> completed;
+    for (unsigned i = 0; i < count; ++i) {
+      completed[i] = static_cast<Operation*>(io_uring_cqe_get_data(cqes[i]));
+      completed[i]->result = cqes[i]->res;
+    }
+    io_uring_cq_advance(&ring_, count);
+    in_flight_ -= count;
+    refill();
+    for (unsigned i = 0; i < count; ++i) completed[i]->waiter.resume();
+  }
+
+  io_uring ring_{};
+  bool ready_ = false;
+  unsigned slot_count_;
+  unsigned in_flight_ = 0;
+  Operation* queue_head_ = nullptr;
+  Operation* queue_tail_ = nullptr;
+};
+
+class SynchronousLoop final : public Loop {
+ public:
+  Engine engine() const override { return Engine::synchronous; }
+
+ private:
+  bool submit(Operation& operation) noexcept override {
+    const ssize_t moved = transfer(operation);
+    operation.result = moved < 0 ? -errno : int(moved);
+    return false;
+  }
+
+  static ssize_t transfer(const Operation& operation) noexcept {
+    const auto offset = off_t(operation.file_offset);
+    const auto vector_count = int(operation.vector_count);
+    switch (operation.kind) {
+      case Operation::Kind::read:
+        return preadv(operation.descriptor, operation.vectors, vector_count, offset);
+      case Operation::Kind::write:
+        return pwritev(operation.descriptor, operation.vectors, vector_count, offset);
+      case Operation::Kind::write_durable:
+        return pwritev2(operation.descriptor, operation.vectors, vector_count, offset, RWF_DSYNC);
+      case Operation::Kind::fsync:
+        return ::fsync(operation.descriptor);
+      case Operation::Kind::fdatasync:
+        return ::fdatasync(operation.descriptor);
+    }
+    __builtin_unreachable();
+  }
+
+  void wait() override { assert(false); }  // nothing is ever pending here
+};
+
+Engine chosen(Engine asked) {
+  if (asked != Engine::automatic) return asked;
+  const char* environment = std::getenv("VHDKIT_ENGINE");
+  return environment != nullptr && std::string_view(environment) == "sync" ? Engine::synchronous
+                                                                           : asked;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Loop>> Loop::create(Options options) {
+  const Engine engine = chosen(options.engine);
+  if (engine != Engine::synchronous) {
+    auto ring = RingLoop::create(options.slot_count);
+    if (ring || engine == Engine::io_uring) return ring;
+  }
+  return std::make_unique<SynchronousLoop>();
+}
+
+}  // namespace vhdkit::async

@@ -1,0 +1,83 @@
+// One thread's event loop over io_uring: the place where every transfer of this project is
+// submitted.
+//
+// Where the kernel refuses io_uring (ENOSYS, seccomp), the same operations run one after another
+// with preadv and pwritev, and nothing above notices. VHDKIT_ENGINE=sync asks for that.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <coroutine>
+#include <cstdint>
+#include <memory>
+
+#include "async/task.h"
+
+namespace vhdkit::async {
+
+enum class Engine { automatic, io_uring, synchronous };
+
+// One kernel operation. Lives in the awaiting coroutine's frame, so submitting allocates nothing.
+struct Operation {
+  enum class Kind : uint8_t { read, write, write_durable, fsync, fdatasync };
+  Kind kind;
+  int descriptor;
+  const iovec* vectors = nullptr;
+  unsigned vector_count = 0;
+  uint64_t file_offset = 0;  // bytes
+
+  int result = 0;  // bytes moved, or -errno
+  std::coroutine_handle<> waiter;
+  Operation* next = nullptr;
+};
+
+// Loop-bound: create, use and destroy it on one thread.
+class Loop {
+ public:
+  struct Options {
+    Engine engine = Engine::automatic;
+    unsigned slot_count = 64;  // operations in flight; further ones queue in order
+  };
+
+  static Result<std::unique_ptr<Loop>> create(Options options);
+  static Result<std::unique_ptr<Loop>> create() { return create(Options()); }
+  Loop(const Loop&) = delete;
+  Loop& operator=(const Loop&) = delete;
+  virtual ~Loop() = default;
+
+  // Runs the task, and whatever it starts, to its end. Not reentrant.
+  template <class T>
+  T run(Task<T> task) {
+    task.start();
+    while (!task.done()) wait();
+    return task.take();
+  }
+
+  // Awaitable: resumes with operation.result set. The operation outlives the await.
+  auto perform(Operation& operation) {
+    struct Awaiter {
+      Loop& loop;
+      Operation& operation;
+      bool await_ready() noexcept { return false; }
+      bool await_suspend(std::coroutine_handle<> waiter) noexcept {
+        operation.waiter = waiter;
+        return loop.submit(operation);
+      }
+      int await_resume() noexcept { return operation.result; }
+    };
+    return Awaiter{*this, operation};
+  }
+
+  virtual Engine engine() const = 0;
+
+ protected:
+  Loop() = default;
+
+ private:
+  // False: it has completed already.
+  virtual bool submit(Operation& operation) noexcept = 0;
+  // Blocks until at least one operation completed, and resumes its waiter.
+  virtual void wait() = 0;
+};
+
+}  // namespace vhdkit::async

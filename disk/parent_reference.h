@@ -1,0 +1,37 @@
+// What a differencing image says of its parent, before anybody looked for it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "support/guid.h"
+
+namespace vhdkit::disk {
+
+enum class PathKind {
+  relative,  // to the child's folder, with backslashes
+  absolute,  // a Windows path: drive letter, \\?\ or UNC
+  volume,    // \\?\Volume{GUID}\…
+  native,    // a path of this system, as qcow2 has them
+  other,     // kept for people to read, never followed (Mac alias, file URL)
+};
+
+struct ParentPath {
+  PathKind kind;
+  std::string locator;  // the format's name for it: "relative_path", "W2ru"
+  std::string path;     // UTF-8, as stored
+};
+
+struct ParentReference {
+  // The parent is the right one if its identity() is one of these; empty: the format has no
+  // identifiers.
+  std::vector<Guid> identities;
+  // The parent's time stamp when the child was made; a difference is worth a warning only.
+  std::optional<uint32_t> time_stamp;
+  std::string name;               // the parent's display name; may be empty
+  std::vector<ParentPath> paths;  // in the order in which the format says to try them
+};
+
+}  // namespace vhdkit::disk

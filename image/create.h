@@ -1,0 +1,62 @@
+// New images, empty or to be filled in bulk.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "disk/bulk_writer.h"
+#include "image/format.h"
+#include "image/image.h"
+#include "image/profile.h"
+
+namespace vhdkit::image {
+
+enum class GuestKind { any, linux };
+
+// Everything that a new image can be told. Zero or empty: the format's default, after the
+// profile's.
+struct CreateOptions {
+  Format format = Format::vhdx;
+  std::optional<Subformat> subformat;      // default dynamic; raw has none
+  uint64_t size_bytes = 0;                 // of the guest's disk; 0 with a parent: the parent's
+  uint64_t block_size_bytes = 0;           // VHD 2 MiB; VHDX 32 MiB, 1 MiB for Linux guests
+  uint32_t logical_sector_bytes = 0;       // VHDX: 512 or 4096 (default 512); VHD has 512 only
+  uint32_t physical_sector_bytes = 0;      // VHDX: 512 or 4096 (default 4096)
+  std::optional<Guid> disk_id;             // VHD unique id, VHDX virtual disk id; default random
+  std::optional<Guid> data_write_guid;     // VHDX; default random
+  std::optional<std::string> parent_path;  // -b: makes a differencing image
+  // The parent's absolute path as Windows will see it; without it only the relative path is stored.
+  std::optional<std::string> windows_parent_path;
+  std::optional<Profile> profile;
+  GuestKind guest = GuestKind::any;
+};
+
+// The parent's part in a new differencing image, read from the opened parent.
+struct ParentForCreation {
+  Format format;
+  Guid identity;
+  uint32_t time_stamp = 0;  // VHD
+  uint64_t size_bytes = 0;
+  uint32_t logical_sector_bytes = 512;
+  uint32_t physical_sector_bytes = 512;
+  std::string relative_path;  // from the child's folder, with backslashes: ".\parent.vhdx"
+  std::string absolute_path;  // Windows; empty: none is stored
+};
+
+// Fills in every default and checks all options against each other, the format and the profile;
+// opens nothing for writing. `parent` is null unless options.parent_path is set. Errors:
+// invalid_argument, naming the option and what it may be.
+Result<CreateOptions> settle(const CreateOptions& options, const ParentForCreation* parent);
+
+// Starts the layout of a new image in an empty file that the caller owns and that outlives the
+// writer. REQUIRES: options come from settle().
+Result<std::unique_ptr<disk::BulkWriter>> make_writer(File& file, const CreateOptions& options,
+                                                      const ParentForCreation* parent);
+
+// Makes an empty image at path: beside it under a temporary name, flushed, then renamed. Reads
+// parent_path with open_options. Errors: exists unless replace; and as settle().
+Async<void> create(async::Loop& loop, const std::string& path, const CreateOptions& options,
+                   const OpenOptions& open_options, bool replace);
+
+}  // namespace vhdkit::image

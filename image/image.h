@@ -1,0 +1,84 @@
+// An image with its chain, opened for reading.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "async/loop.h"
+#include "disk/layered_disk.h"
+#include "image/format.h"
+
+namespace vhdkit::image {
+
+// --map 'C:\vm=/mnt/vm': Windows paths that begin with `windows` lie under `native`. Compared
+// without regard to case, on whole path components; \\?\ is taken off first.
+struct PathMapping {
+  std::string windows;
+  std::string native;
+};
+// Errc::invalid_argument unless the text has the form WINDOWS=NATIVE, both not empty.
+Result<PathMapping> parse_path_mapping(std::string_view text);
+
+struct OpenOptions {
+  std::optional<Format> format;  // of the first image only; else found by content
+  std::vector<PathMapping> path_mappings;
+  std::optional<std::string> parent_path;  // the first image's parent, whatever its locators say
+  bool ignore_log = false;   // VHDX: serve the file as it is, without its log (forensics only)
+  bool open_parents = true;  // false: one layer; a differencing image then reads zeroes below it
+};
+
+// What became of one image of a chain.
+enum class LinkVerdict {
+  ok,
+  missing,         // none of the paths leads to a file
+  wrong_identity,  // a file was found, but it is not the parent that the child names
+  cycle,           // the file is in the chain already
+  unreadable,      // found, but it cannot be opened as an image
+  too_deep,        // the chain has more than max_chain_length images
+};
+std::string_view verdict_name(LinkVerdict verdict);
+
+struct ChainLink {
+  std::string path;              // as opened, or the first path tried where it is missing
+  std::optional<Format> format;  // of an opened image
+  LinkVerdict verdict = LinkVerdict::ok;
+  std::string message;                // for verdicts other than ok: names child and parent
+  std::vector<std::string> tried;     // every path looked at for this image
+  std::vector<std::string> warnings;  // a parent's time stamp differs, …
+};
+
+inline constexpr size_t max_chain_length = 1024;
+
+// Loop-bound; the loop outlives it.
+class Image {
+ public:
+  // Opens the file and, unless told otherwise, its chain. "file.gz" holding raw or fixed VHD is
+  // opened through a decompressing layer. Nothing is ever written. Parents are looked for, in this
+  // order: parent_path; each relative path beside the child; the file name of each path in the
+  // child's own folder; absolute and volume paths through path_mappings. Errors: not_found (also a
+  // missing parent, naming both files and the paths tried), wrong_parent, corrupt (also a cycle),
+  // unsupported, permission, io.
+  static Async<std::unique_ptr<Image>> open(async::Loop& loop, const std::string& path,
+                                            const OpenOptions& options);
+
+  // As open(), but a chain that breaks is no error: its last link says why. Fails only where the
+  // first image itself cannot be opened.
+  static Async<std::unique_ptr<Image>> inspect(async::Loop& loop, const std::string& path,
+                                               const OpenOptions& options);
+
+  disk::LayeredDisk& disk() { return *disk_; }
+  const std::string& path() const { return links_.front().path; }
+  Format format() const { return *links_.front().format; }
+  // Child first. Links with a verdict other than ok have no layer in disk().
+  const std::vector<ChainLink>& links() const { return links_; }
+  std::vector<std::string> warnings() const;  // of all links
+
+ private:
+  Image() = default;
+  std::vector<ChainLink> links_;
+  std::unique_ptr<disk::LayeredDisk> disk_;
+};
+
+}  // namespace vhdkit::image
