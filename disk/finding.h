@@ -40,4 +40,12 @@ class Findings {
   uint64_t counts_[4] = {};
 };
 
+// How an image uses its file, as `check` counts it.
+struct BlockUsage {
+  uint64_t total = 0;             // blocks of the disk
+  uint64_t allocated = 0;         // with a place in the file
+  uint64_t fragmented = 0;        // whose place is not behind the previous allocated block's
+  uint64_t image_end_offset = 0;  // where the last structure in use ends, bytes
+};
+
 }  // namespace vhdkit::disk
