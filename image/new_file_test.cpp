@@ -1,0 +1,166 @@
+#include "image/new_file.h"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <fstream>
+#include <vector>
+
+#include "support/bytes.h"
+#include "tests/support/await.h"
+#include "tests/support/temporary_folder.h"
+
+namespace vhdkit::image {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Place {
+  tests::TemporaryFolder folder;
+  std::unique_ptr<async::Loop> loop = std::move(*async::Loop::create());
+
+  void put(const std::string& name, const std::string& text) {
+    std::ofstream(folder.path(name)) << text;
+  }
+  std::string content(const std::string& name) {
+    std::ifstream stream(folder.path(name));
+    return {std::istreambuf_iterator<char>(stream), {}};
+  }
+  size_t file_count() {
+    return size_t(std::distance(fs::directory_iterator(folder.path("")), fs::directory_iterator()));
+  }
+  Result<void> write(NewFile& file, std::string_view text) {
+    const std::span<const std::byte> bytes = std::as_bytes(std::span(text));
+    return loop->run(file.file().write(0, bytes));
+  }
+};
+
+TEST_CASE("a new file has its name only after commit") {
+  Place place;
+  auto file = NewFile::begin(*place.loop, place.folder.path("a"), false);
+  REQUIRE_OK(file);
+  REQUIRE_OK(place.write(**file, "whole"));
+  CHECK_FALSE(fs::exists(place.folder.path("a")));
+  REQUIRE_OK(place.loop->run((*file)->commit()));
+  file->reset();
+  CHECK(place.content("a") == "whole");
+  CHECK(place.file_count() == 1);
+}
+
+TEST_CASE("what is not committed leaves the target as it was and nothing beside it") {
+  Place place;
+  place.put("a", "old");
+  auto file = NewFile::begin(*place.loop, place.folder.path("a"), true);
+  REQUIRE_OK(file);
+  REQUIRE_OK(place.write(**file, "half"));
+  file->reset();
+  CHECK(place.content("a") == "old");
+  CHECK(place.file_count() == 1);
+}
+
+TEST_CASE("an existing target is refused, or replaced with its permissions kept") {
+  Place place;
+  place.put("a", "old");
+  REQUIRE(chmod(place.folder.path("a").c_str(), 0600) == 0);
+  REQUIRE_FAILS(Errc::exists, "/a: exists already",
+                NewFile::begin(*place.loop, place.folder.path("a"), false));
+  CHECK(place.file_count() == 1);
+
+  auto file = NewFile::begin(*place.loop, place.folder.path("a"), true);
+  REQUIRE_OK(file);
+  REQUIRE_OK(place.write(**file, "new"));
+  REQUIRE_OK(place.loop->run((*file)->commit()));
+  CHECK(place.content("a") == "new");
+  CHECK(fs::status(place.folder.path("a")).permissions() == fs::perms(0600));
+}
+
+TEST_CASE("a target that came into being meanwhile stays") {
+  Place place;
+  auto file = NewFile::begin(*place.loop, place.folder.path("a"), false);
+  REQUIRE_OK(file);
+  place.put("a", "theirs");
+  REQUIRE_FAILS(Errc::exists, "exists already", place.loop->run((*file)->commit()));
+  file->reset();
+  CHECK(place.content("a") == "theirs");
+  CHECK(place.file_count() == 1);
+}
+
+TEST_CASE("directories, FIFOs, devices and missing folders are refused") {
+  Place place;
+  fs::create_directory(place.folder.path("folder"));
+  REQUIRE(mkfifo(place.folder.path("fifo").c_str(), 0600) == 0);
+  fs::create_symlink("loop", place.folder.path("loop"));
+  struct Case {
+    std::string path;
+    Errc code;
+    std::string text;
+  };
+  const Case cases[] = {
+      {place.folder.path("folder"), Errc::unsupported, "is a directory"},
+      {place.folder.path("folder/"), Errc::unsupported, "not of a file"},
+      {place.folder.path("fifo"), Errc::unsupported, "no regular file"},
+      {"/dev/null", Errc::unsupported, "no regular file"},
+      {place.folder.path("absent/a"), Errc::not_found, "opening its folder"},
+      {place.folder.path("loop"), Errc::io, "Too many levels"},
+      {"", Errc::unsupported, "not of a file"},
+  };
+  for (const Case& test : cases) {
+    CAPTURE(test.path);
+    REQUIRE_FAILS(test.code, test.text, NewFile::begin(*place.loop, test.path, true));
+  }
+}
+
+TEST_CASE("a symbolic link is followed, dangling or not") {
+  Place place;
+  place.put("real", "old");
+  fs::create_symlink("real", place.folder.path("link"));
+  fs::create_symlink("absent", place.folder.path("dangling"));
+  REQUIRE_FAILS(Errc::exists, "link: exists",
+                NewFile::begin(*place.loop, place.folder.path("link"), false));
+  for (const std::string name : {"link", "dangling"}) {
+    auto file = NewFile::begin(*place.loop, place.folder.path(name), name == "link");
+    REQUIRE_OK(file);
+    REQUIRE_OK(place.write(**file, "new"));
+    REQUIRE_OK(place.loop->run((*file)->commit()));
+    CHECK(fs::is_symlink(place.folder.path(name)));
+  }
+  CHECK(place.content("real") == "new");
+  CHECK(place.content("absent") == "new");
+}
+
+TEST_CASE("a name of 255 bytes leaves room for the temporary one") {
+  Place place;
+  const std::string path = place.folder.path(std::string(255, 'n'));
+  auto file = NewFile::begin(*place.loop, path, false);
+  REQUIRE_OK(file);
+  REQUIRE_OK(place.loop->run((*file)->commit()));
+  CHECK(fs::exists(path));
+}
+
+TEST_CASE("a full disk leaves no trace") {
+  Place place;
+  place.put("a", "old");
+  rlimit before;
+  REQUIRE(getrlimit(RLIMIT_FSIZE, &before) == 0);
+  const auto old_handler = std::signal(SIGXFSZ, SIG_IGN);
+  rlimit small = before;
+  small.rlim_cur = 4096;
+  REQUIRE(setrlimit(RLIMIT_FSIZE, &small) == 0);
+  {
+    auto file = NewFile::begin(*place.loop, place.folder.path("a"), true);
+    REQUIRE_OK(file);
+    const std::vector<std::byte> bytes(64 * 1024, std::byte{1});
+    const auto written = place.loop->run((*file)->file().write(0, bytes));
+    REQUIRE(setrlimit(RLIMIT_FSIZE, &before) == 0);
+    std::signal(SIGXFSZ, old_handler);
+    REQUIRE_FAILS(Errc::no_space, "/a: writing at offset 4096", written);
+  }
+  CHECK(place.content("a") == "old");
+  CHECK(place.file_count() == 1);
+}
+
+}  // namespace
+}  // namespace vhdkit::image
