@@ -8,11 +8,16 @@ namespace vhdkit::image {
 
 struct Probed {
   Format format = Format::raw;
-  bool gzip = false;  // the content is gzip; format is then that of what it unpacks to
+  bool gzip = false;  // the file is gzip: unpack it and probe what comes out
 };
 
-// A footer at the tail makes a fixed VHD, a valid copy at the head makes a dynamic one also where
-// the tail is lost. Everything that is nothing else is raw. Errors: io.
+// A footer at the tail (512 or 511 bytes) makes a VHD, and so does its copy at the head where the
+// tail is lost; a damaged one too, so that the error is about the footer. Everything that is
+// nothing else is raw.
+//
+// Errors: invalid_argument where the head says one format and a valid footer of a fixed VHD at the
+// tail another: a guest that writes a header into its first sector must not choose how its disk is
+// read. io.
 Async<Probed> probe(File& file);
 
 }  // namespace vhdkit::image
