@@ -30,7 +30,11 @@ struct ParentReference {
   std::vector<Guid> identities;
   // The parent's time stamp when the child was made; a difference is worth a warning only.
   std::optional<uint32_t> time_stamp;
-  std::string name;               // the parent's display name; may be empty
+  std::string name;  // the parent's display name; may be empty
+  // The parent's format where the child says it, by its name on the command line ("raw", "qcow2");
+  // empty: it is found by content. A guest that writes a header into a raw parent must not change
+  // it.
+  std::string format;
   std::vector<ParentPath> paths;  // in the order in which the format says to try them
 };
 

@@ -12,19 +12,20 @@
 
 namespace vhdkit::image {
 
+// Chooses VHDX's default block size; the other formats have nothing to choose.
 enum class GuestKind { any, linux };
 
 // Everything that a new image can be told. Zero or empty: the format's default, after the
 // profile's.
 struct CreateOptions {
   Format format = Format::vhdx;
-  std::optional<Subformat> subformat;      // default dynamic; raw has none
-  uint64_t size_bytes = 0;                 // of the guest's disk; 0 with a parent: the parent's
-  uint64_t block_size_bytes = 0;           // VHD 2 MiB; VHDX 32 MiB, 1 MiB for Linux guests
-  uint32_t logical_sector_bytes = 0;       // VHDX: 512 or 4096 (default 512); VHD has 512 only
-  uint32_t physical_sector_bytes = 0;      // VHDX: 512 or 4096 (default 4096)
-  std::optional<Guid> disk_id;             // VHD unique id, VHDX virtual disk id; default random
-  std::optional<Guid> data_write_guid;     // VHDX; default random
+  std::optional<Subformat> subformat;   // default dynamic, differencing with a parent; raw has none
+  uint64_t size_bytes = 0;              // of the guest's disk; 0 with a parent: the parent's
+  uint64_t block_size_bytes = 0;        // VHD 2 MiB; VHDX 32 MiB, 1 MiB for Linux guests
+  uint32_t logical_sector_bytes = 0;    // VHDX: 512 or 4096 (default 512); VHD has 512 only
+  uint32_t physical_sector_bytes = 0;   // VHDX: 512 or 4096 (default 4096)
+  std::optional<Guid> disk_id;          // VHD unique id, VHDX virtual disk id; default random
+  std::optional<Guid> data_write_guid;  // VHDX; default random
   std::optional<std::string> parent_path;  // -b: makes a differencing image
   // The parent's absolute path as Windows will see it; without it only the relative path is stored.
   std::optional<std::string> windows_parent_path;
@@ -44,6 +45,11 @@ struct ParentForCreation {
   std::string absolute_path;  // Windows; empty: none is stored
 };
 
+// What a child at child_path keeps of the opened parent. Errors: invalid_argument where the
+// parent's format has no children here, or its path cannot be written as a Windows path.
+Result<ParentForCreation> describe_parent(Image& parent, const std::string& child_path,
+                                          const CreateOptions& options);
+
 // Fills in every default and checks all options against each other, the format and the profile;
 // opens nothing for writing. `parent` is null unless options.parent_path is set. Errors:
 // invalid_argument, naming the option and what it may be.
@@ -55,7 +61,8 @@ Result<std::unique_ptr<disk::BulkWriter>> make_writer(File& file, const CreateOp
                                                       const ParentForCreation* parent);
 
 // Makes an empty image at path: beside it under a temporary name, flushed, then renamed. Reads
-// parent_path with open_options. Errors: exists unless replace; and as settle().
+// parent_path with open_options. Errors: exists unless replace; invalid_argument where path is one
+// of the parent's files; and as settle().
 Async<void> create(async::Loop& loop, const std::string& path, const CreateOptions& options,
                    const OpenOptions& open_options, bool replace);
 

@@ -24,7 +24,8 @@ Result<PathMapping> parse_path_mapping(std::string_view text);
 struct OpenOptions {
   std::optional<Format> format;  // of the first image only; else found by content
   std::vector<PathMapping> path_mappings;
-  std::optional<std::string> parent_path;  // the first image's parent, whatever its locators say
+  // The first image's parent, whatever its locators say; it must still prove itself.
+  std::optional<std::string> parent_path;
   bool ignore_log = false;   // VHDX: serve the file as it is, without its log (forensics only)
   bool open_parents = true;  // false: one layer; a differencing image then reads zeroes below it
 };
@@ -54,12 +55,13 @@ inline constexpr size_t max_chain_length = 1024;
 // Loop-bound; the loop outlives it.
 class Image {
  public:
-  // Opens the file and, unless told otherwise, its chain. "file.gz" holding raw or fixed VHD is
-  // opened through a decompressing layer. Nothing is ever written. Parents are looked for, in this
-  // order: parent_path; each relative path beside the child; the file name of each path in the
-  // child's own folder; absolute and volume paths through path_mappings. Errors: not_found (also a
-  // missing parent, naming both files and the paths tried), wrong_parent, corrupt (also a cycle),
-  // unsupported, permission, io.
+  // Opens the file and, unless told otherwise, its chain. A gzip file is unpacked while it is read.
+  // Nothing is ever written. Parents are looked for, in this order: each relative path beside the
+  // child; the file name of each path in the child's own folder; absolute and volume paths through
+  // path_mappings. For the first image, parent_path stands in place of all that. Errors: not_found
+  // (also a missing parent, naming the child and the paths tried), wrong_parent, corrupt (also a
+  // cycle), unsupported (also more than max_chain_length images), permission, io; a parent that is
+  // there and cannot be opened gives its own error's code.
   static Async<std::unique_ptr<Image>> open(async::Loop& loop, const std::string& path,
                                             const OpenOptions& options);
 
@@ -68,15 +70,20 @@ class Image {
   static Async<std::unique_ptr<Image>> inspect(async::Loop& loop, const std::string& path,
                                                const OpenOptions& options);
 
+  // A raw image over a file that is open already; its name is the path.
+  static std::unique_ptr<Image> from_raw(std::unique_ptr<File> file);
+
   disk::LayeredDisk& disk() { return *disk_; }
   const std::string& path() const { return links_.front().path; }
   Format format() const { return *links_.front().format; }
   // Child first. Links with a verdict other than ok have no layer in disk().
   const std::vector<ChainLink>& links() const { return links_; }
   std::vector<std::string> warnings() const;  // of all links
+  // Whether path leads to one of the chain's files, under whatever name.
+  bool contains_file(const std::string& path) const;
 
  private:
-  Image() = default;
+  Image(std::vector<ChainLink> links, std::vector<std::unique_ptr<disk::Layer>> layers);
   std::vector<ChainLink> links_;
   std::unique_ptr<disk::LayeredDisk> disk_;
 };

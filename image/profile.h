@@ -1,9 +1,10 @@
 // What other programs accept: rules with their source, for create, convert and check.
 #pragma once
 
+#include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
-#include <vector>
 
 #include "disk/finding.h"
 #include "image/format.h"
@@ -38,6 +39,10 @@ struct ImageFacts {
 // Each rule that the image breaks, with its source in the message. Severity: corruption where the
 // program refuses the image, warning where it works worse.
 void check_profile(Profile profile, const ImageFacts& facts, disk::Findings& findings);
+
+// A disk for the profile has a multiple of this many bytes: whoever makes one from a source of
+// another size rounds it up.
+uint64_t disk_size_unit_bytes(Profile profile);
 
 // Sets what the caller left open to what the profile wants. Contradictions are found by settle().
 void apply_profile(Profile profile, CreateOptions& options);

@@ -1,0 +1,217 @@
+#include "image/chain_opener.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+
+#include "image/open_file.h"
+#include "image/parent_search.h"
+
+namespace vhdkit::image {
+namespace {
+
+// Long chains need more open files than the usual soft limit of 1,024 allows.
+constexpr size_t layers_before_more_files = 256;
+constexpr rlim_t files_for_any_chain = 4096;
+
+void allow_more_files() {
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= files_for_any_chain) return;
+  limit.rlim_cur = std::min(limit.rlim_max, files_for_any_chain);
+  setrlimit(RLIMIT_NOFILE, &limit);  // where it fails, opening a file will say so
+}
+
+// The more a candidate had in common with the parent, the more its failure tells.
+int weight_of(LinkVerdict verdict) {
+  switch (verdict) {
+    case LinkVerdict::cycle:
+      return 3;
+    case LinkVerdict::wrong_identity:
+      return 2;
+    case LinkVerdict::unreadable:
+      return 1;
+    default:
+      return 0;
+  }
+}
+
+bool names(const disk::ParentReference& reference, std::optional<Guid> identity) {
+  return identity &&
+         std::ranges::find(reference.identities, *identity) != reference.identities.end();
+}
+
+std::string text_of(const std::vector<Guid>& identities) {
+  std::vector<std::string> texts;
+  for (const Guid& identity : identities) texts.push_back(identity.to_string());
+  return fmt::format("{}", fmt::join(texts, " or "));
+}
+
+}  // namespace
+
+Async<void> ChainOpener::run(const std::string& path) {
+  CO_TRY(co_await open_first(path));
+  if (!options_.open_parents) co_return Result<void>();
+  while (links_.back().verdict == LinkVerdict::ok && child().parent() != nullptr) {
+    CO_TRY(co_await open_parent());
+  }
+  co_return Result<void>();
+}
+
+Async<void> ChainOpener::open_first(const std::string& path) {
+  CO_TRY_LET(OpenedFile opened, co_await open_file(loop_, path, options_.format));
+  const LayerOptions layer_options{.ignore_log = options_.ignore_log};
+  CO_TRY_LET(auto layer, co_await open_layer(std::move(opened.file), opened.format, layer_options));
+  if (options_.parent_path && layer->parent() == nullptr)
+    co_return fail(Errc::invalid_argument,
+                   fmt::format("{}: has no parent, but {} was given as its parent", path,
+                               *options_.parent_path));
+  links_.emplace_back().tried.push_back(path);
+  accept(path, opened.format, opened.identity, std::move(layer));
+  co_return Result<void>();
+}
+
+Async<void> ChainOpener::open_parent() {
+  if (layers_.size() == layers_before_more_files) allow_more_files();
+  const std::vector<std::string> paths = candidates();
+  std::vector<std::string> tried;
+  Attempt best{.verdict = LinkVerdict::missing};
+  if (layers_.size() == max_chain_length) {
+    best = {LinkVerdict::too_deep, Errc::unsupported,
+            fmt::format("{}: has a parent, and the chain is {} images long already", child_path(),
+                        max_chain_length)};
+    end_broken(std::move(best), std::move(tried));
+    co_return Result<void>();
+  }
+  for (const std::string& path : paths) {
+    tried.push_back(path);
+    CO_TRY_LET(Attempt attempt, co_await try_candidate(path));
+    if (attempt.verdict == LinkVerdict::ok) {
+      links_.back().tried = std::move(tried);
+      co_return Result<void>();
+    }
+    if (weight_of(attempt.verdict) > weight_of(best.verdict)) best = std::move(attempt);
+  }
+  end_broken(std::move(best), std::move(tried));
+  co_return Result<void>();
+}
+
+std::vector<std::string> ChainOpener::candidates() const {
+  if (layers_.size() == 1 && options_.parent_path) return {*options_.parent_path};
+  return parent_candidates(child_path(), reference(), options_.path_mappings);
+}
+
+Async<ChainOpener::Attempt> ChainOpener::try_candidate(const std::string& candidate) {
+  Attempt attempt{.verdict = LinkVerdict::unreadable};
+  std::optional<Format> format;
+  if (!reference().format.empty()) {
+    format = parse_format(reference().format);
+    attempt.code = Errc::unsupported;
+    attempt.message = fmt::format("{}: the child says that it has the format \"{}\"", candidate,
+                                  reference().format);
+    if (!format) co_return attempt;
+  }
+  auto opened = co_await open_file(loop_, candidate, format);
+  if (!opened) {
+    if (opened.error().code == Errc::not_found) attempt.verdict = LinkVerdict::missing;
+    attempt.code = opened.error().code;
+    attempt.message = std::move(opened.error().message);
+    co_return attempt;
+  }
+  const auto met = depth_of_file_.find(opened->identity);
+  if (met != depth_of_file_.end()) co_return meet_again(candidate, met->second);
+  const LayerOptions layer_options{.ignore_log = options_.ignore_log};
+  auto layer = co_await open_layer(std::move(opened->file), opened->format, layer_options);
+  if (!layer) {
+    attempt.code = layer.error().code;
+    attempt.message = std::move(layer.error().message);
+    co_return attempt;
+  }
+  attempt = compare_with_reference(candidate, **layer);
+  if (attempt.verdict != LinkVerdict::ok) co_return attempt;
+  std::vector<std::string> warnings = time_stamp_warnings(**layer);
+  links_.emplace_back().warnings = std::move(warnings);
+  accept(candidate, opened->format, opened->identity, std::move(*layer));
+  co_return attempt;
+}
+
+// A file of the chain was found once more. That is a cycle only if the child means it: a parent
+// that is not there may well bear the name of its child.
+ChainOpener::Attempt ChainOpener::meet_again(const std::string& candidate, size_t depth) const {
+  const disk::Layer& layer = *layers_[depth];
+  if (!reference().identities.empty() && !names(reference(), layer.identity()))
+    return compare_with_reference(candidate, layer);
+  return {LinkVerdict::cycle, Errc::corrupt,
+          fmt::format("{} is in the chain already, as {}: the chain has no end", candidate,
+                      links_[depth].path)};
+}
+
+ChainOpener::Attempt ChainOpener::compare_with_reference(const std::string& candidate,
+                                                         const disk::Layer& parent) const {
+  if (!reference().identities.empty() && !names(reference(), parent.identity())) {
+    const std::string found = parent.identity()
+                                  ? "has the identifier " + parent.identity()->to_string()
+                                  : "has no identifier";
+    return {LinkVerdict::wrong_identity, Errc::wrong_parent,
+            fmt::format("{} {}, and the child names {}", candidate, found,
+                        text_of(reference().identities))};
+  }
+  const uint32_t own = child().geometry().logical_sector_bytes;
+  const uint32_t theirs = parent.geometry().logical_sector_bytes;
+  if (own != theirs && !reference().identities.empty())
+    return {LinkVerdict::unreadable, Errc::corrupt,
+            fmt::format("{} has logical sectors of {} bytes, and the child of {}", candidate,
+                        theirs, own)};
+  return {};
+}
+
+std::vector<std::string> ChainOpener::time_stamp_warnings(const disk::Layer& parent) const {
+  const std::optional<uint32_t> expected = reference().time_stamp;
+  const std::optional<uint32_t> found = parent.time_stamp();
+  if (!expected || !found || *expected == *found) return {};
+  const int64_t difference = int64_t{*found} - int64_t{*expected};
+  return {
+      fmt::format("{}: its parent's time stamp is {} seconds {} than when the child was made; "
+                  "the identifier fits, so only a change of the parent would matter",
+                  child_path(), std::abs(difference), difference > 0 ? "later" : "earlier")};
+}
+
+void ChainOpener::accept(const std::string& path, Format format, FileIdentity identity,
+                         std::unique_ptr<disk::Layer> layer) {
+  links_.back().path = path;
+  links_.back().format = format;
+  depth_of_file_[identity] = layers_.size();
+  layers_.push_back(std::move(layer));
+}
+
+void ChainOpener::end_broken(Attempt attempt, std::vector<std::string> tried) {
+  ChainLink link{.path = tried.empty() ? reference().name : tried.front(),
+                 .format = std::nullopt,
+                 .verdict = attempt.verdict};
+  if (attempt.verdict == LinkVerdict::missing) {
+    link.message = where_it_was_looked_for(tried);
+  } else if (attempt.verdict == LinkVerdict::too_deep) {
+    link.message = attempt.message;
+  } else {
+    link.message = fmt::format("{}: its parent: {}", child_path(), attempt.message);
+  }
+  link.tried = std::move(tried);
+  broken_code_ = attempt.code;
+  links_.push_back(std::move(link));
+}
+
+std::string ChainOpener::where_it_was_looked_for(const std::vector<std::string>& tried) const {
+  std::vector<std::string> stored;
+  for (const disk::ParentPath& path : reference().paths)
+    stored.push_back(fmt::format("\"{}\" ({})", path.path, path.locator));
+  const std::string named = stored.empty() ? "no path" : fmt::format("{}", fmt::join(stored, ", "));
+  const std::string looked =
+      tried.empty() ? "and none of that leads anywhere here" : "and there is none of";
+  return fmt::format(
+      "{}: its parent was not found: the child names {}, {} {}; --parent and --map "
+      "say where parents are",
+      child_path(), named, looked, fmt::join(tried, ", "));
+}
+
+}  // namespace vhdkit::image

@@ -1,0 +1,58 @@
+#include "image/open_file.h"
+
+#include "disk/raw_layer.h"
+#include "image/gzip_file.h"
+#include "image/probe.h"
+#include "image/qcow2_layer.h"
+#include "libvhd/vhd_layer.h"
+#include "vhdx/vhdx_layer.h"
+
+namespace vhdkit::image {
+namespace {
+
+// Replaces the file by what it unpacks to, and finds that one's format.
+Async<void> unpack(OpenedFile& opened, std::optional<Format> format) {
+  CO_TRY_LET(opened.file, co_await open_gzip_file(std::move(opened.file)));
+  CO_TRY_LET(const Probed inside, co_await probe(*opened.file));
+  if (inside.gzip) co_return fail(Errc::unsupported, opened.file->name() + ": gzip within gzip");
+  opened.format = format.value_or(inside.format);
+  co_return Result<void>();
+}
+
+}  // namespace
+
+Async<OpenedFile> open_file(async::Loop& loop, const std::string& path,
+                            std::optional<Format> format) {
+  CO_TRY_LET(auto file, async::SystemFile::open(loop, path, async::SystemFile::Access::read_only));
+  OpenedFile opened{.file = nullptr, .format = Format::raw, .identity = file->identity()};
+  opened.file = std::move(file);
+  // Whoever says raw gets the bytes as they lie there, whatever they look like.
+  if (format == Format::raw) co_return std::move(opened);
+  auto probed = co_await probe(*opened.file);
+  if (!probed && !format) co_return std::unexpected(std::move(probed).error());
+  if (probed && probed->gzip) {
+    CO_TRY(co_await unpack(opened, format));
+    co_return std::move(opened);
+  }
+  opened.format = format ? *format : probed->format;
+  co_return std::move(opened);
+}
+
+Async<std::unique_ptr<disk::Layer>> open_layer(std::unique_ptr<File> file, Format format,
+                                               LayerOptions options) {
+  switch (format) {
+    case Format::raw:
+      co_return std::unique_ptr<disk::Layer>(std::make_unique<disk::RawLayer>(std::move(file)));
+    case Format::vhd:
+      co_return co_await libvhd::open_layer(std::move(file));
+    case Format::vhdx: {
+      const vhdx::OpenOptions vhdx_options{.ignore_log = options.ignore_log};
+      co_return co_await vhdx::open_layer(std::move(file), vhdx_options);
+    }
+    case Format::qcow2:
+      co_return co_await open_qcow2_layer(std::move(file));
+  }
+  __builtin_unreachable();
+}
+
+}  // namespace vhdkit::image

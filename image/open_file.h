@@ -1,0 +1,37 @@
+// One image file, without its chain: from a path to a format's layer.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "async/loop.h"
+#include "disk/layer.h"
+#include "image/format.h"
+
+namespace vhdkit::image {
+
+// An opened file whose format is known.
+struct OpenedFile {
+  std::unique_ptr<File> file;  // of the image's bytes: those that a gzip file unpacks to
+  Format format = Format::raw;
+  std::pair<uint64_t, uint64_t> identity;  // SystemFile::identity() of what lies on the disk
+};
+
+// Opens the file for reading and finds its format, unless it is given. A gzip file is unpacked
+// while it is read, unless it is said to be raw: then its bytes are taken as they lie there.
+// Errors: not_found, permission, unsupported (no regular file or block device), io; as probe()
+// and open_gzip_file().
+Async<OpenedFile> open_file(async::Loop& loop, const std::string& path,
+                            std::optional<Format> format);
+
+struct LayerOptions {
+  bool ignore_log = false;  // VHDX
+};
+
+// Errors: corrupt, unsupported, io; messages begin with the file's name.
+Async<std::unique_ptr<disk::Layer>> open_layer(std::unique_ptr<File> file, Format format,
+                                               LayerOptions options);
+
+}  // namespace vhdkit::image
