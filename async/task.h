@@ -34,7 +34,7 @@ struct PromiseBase {
     template <class Promise>
     void await_suspend(std::coroutine_handle<Promise> self) noexcept {
       // The waiter may destroy this frame: nothing of it is touched afterwards.
-      if (std::coroutine_handle<> waiter = self.promise().waiter) waiter.resume();
+      if (std::coroutine_handle<> next = self.promise().waiter) next.resume();
     }
     void await_resume() noexcept {}
   };
