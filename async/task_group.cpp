@@ -14,9 +14,9 @@ struct TaskGroup::Follower {
     struct End {
       bool await_ready() noexcept { return false; }
       void await_suspend(std::coroutine_handle<promise_type> self) noexcept {
-        TaskGroup& group = self.promise().group;
+        TaskGroup& followed = self.promise().group;
         self.destroy();
-        group.one_ended();
+        followed.one_ended();
       }
       void await_resume() noexcept {}
     };
