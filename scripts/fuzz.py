@@ -20,9 +20,12 @@ ALLOCATION_LIMIT_MIB = 256
 # For one input, with sanitizers on a busy machine: a hang, not a slow run.
 HANG_SECONDS = 30
 
-ENVIRONMENT = {
+# For every program of the sanitizers' build: a finding ends it, with names in its stack.
+SANITIZER_ENVIRONMENT = {
     "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1",
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+    "ASAN_SYMBOLIZER_PATH": "/usr/bin/llvm-symbolizer-19",
+    "UBSAN_SYMBOLIZER_PATH": "/usr/bin/llvm-symbolizer-19",
 }
 
 
@@ -55,7 +58,8 @@ class Outcome:
 
 
 def fuzzer_names():
-    return sorted(p.name.removeprefix("fuzz_") for p in (BUILD / "fuzz").glob("fuzz_*") if p.is_file())
+    sources = {path.stem for path in (ROOT / "fuzz").glob("*.cpp")}
+    return sorted(name for name in sources if (BUILD / "fuzz" / f"fuzz_{name}").is_file())
 
 
 def run(name, seconds):
@@ -69,7 +73,7 @@ def run(name, seconds):
                    f"-max_total_time={seconds}", f"-timeout={HANG_SECONDS}", "-print_final_stats=1",
                    f"-malloc_limit_mb={ALLOCATION_LIMIT_MIB}", f"-artifact_prefix={findings}/"]
         finished = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, stdout=output,
-                                  stderr=subprocess.STDOUT, env={**os.environ, **ENVIRONMENT})
+                                  stderr=subprocess.STDOUT, env={**os.environ, **SANITIZER_ENVIRONMENT})
     return Outcome(name, finished.returncode, log)
 
 

@@ -27,12 +27,6 @@ FUZZ_SECONDS = 60
 FUZZERS_AT_A_TIME = 2
 TAIL_LINES = 40
 
-SANITIZER_ENVIRONMENT = {
-    "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1:abort_on_error=0",
-    "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
-}
-
-
 class Tally:
     """Cases, counted; names of those that need a person's eyes."""
 
@@ -145,7 +139,7 @@ def step_programs(folder):
     results = folder / "meson-logs" / "testlog.json"
     results.unlink(missing_ok=True)
     exit_code = run_logged(["meson", "test", "-C", str(folder), "--no-rebuild", "--print-errorlogs",
-                            "--timeout-multiplier", str(HANG_GUARD)], log, SANITIZER_ENVIRONMENT)
+                            "--timeout-multiplier", str(HANG_GUARD)], log, fuzz.SANITIZER_ENVIRONMENT)
     if not results.is_file():
         show_tail(log)
         return one_case(f"{folder.name}: meson test", False)
