@@ -41,6 +41,7 @@ struct Footer {
 };
 static_assert(OnDisk<Footer> && sizeof(Footer) == 512 && offsetof(Footer, checksum) == 64);
 inline constexpr uint64_t footer_cookie = 0x636f6e6563746978;  // "conectix"
+inline constexpr uint32_t features_temporary = 1;
 inline constexpr uint32_t features_reserved = 2;
 inline constexpr uint32_t supported_version = 0x00010000;
 inline constexpr uint64_t no_offset = ~uint64_t{0};

@@ -1,0 +1,55 @@
+// A dynamic or differencing disk as a layer.
+#pragma once
+
+#include <optional>
+
+#include "disk/layer.h"
+#include "libvhd/block_layout.h"
+#include "libvhd/footer.h"
+#include "libvhd/metadata_cache.h"
+
+namespace vhdkit::libvhd {
+
+// Everything that was read when the image was opened.
+struct DynamicImage {
+  FoundFooter found;
+  DynamicDiskHeader header;
+  std::vector<LocatedParent> located;  // differencing only
+};
+
+class DynamicLayer final : public disk::Layer {
+ public:
+  DynamicLayer(std::unique_ptr<File> file, DynamicImage image);
+
+  const disk::Geometry& geometry() const override { return geometry_; }
+  File& file() override { return *file_; }
+  Async<void> resolve(uint64_t disk_offset, uint64_t length, disk::ExtentList& extents) override;
+  Async<void> audit() override;
+  uint64_t block_size_bytes() const override { return layout_.block_bytes; }
+  disk::Description describe() const override;
+  const disk::ParentReference* parent() const override { return parent_ ? &*parent_ : nullptr; }
+  std::optional<Guid> identity() const override { return image_.found.footer.unique_id; }
+  std::optional<uint32_t> time_stamp() const override { return image_.found.footer.time_stamp; }
+
+ private:
+  struct Span {
+    uint64_t disk_offset;
+    uint64_t end;  // both in one block
+  };
+  Async<MetadataCache::Piece> table_piece(uint64_t block_index);
+  Async<uint32_t> bat_entry(uint64_t block_index);
+  Async<uint64_t> resolve_block(Span span, disk::ExtentList& extents, size_t enough);
+  Result<void> check_entry(uint64_t block_index, uint32_t entry) const;
+  Result<void> check_apart(BlockPlaces& places) const;
+
+  std::unique_ptr<File> file_;
+  DynamicImage image_;
+  disk::Geometry geometry_;
+  BlockLayout layout_;
+  disk::ExtentKind clear_kind_;  // what a clear bit and an unused entry mean
+  std::optional<disk::ParentReference> parent_;
+  MetadataCache table_pieces_;
+  MetadataCache bitmaps_;
+};
+
+}  // namespace vhdkit::libvhd

@@ -1,0 +1,26 @@
+#include "libvhd/fixed_layer.h"
+
+#include <cassert>
+
+#include "libvhd/describe.h"
+
+namespace vhdkit::libvhd {
+
+FixedLayer::FixedLayer(std::unique_ptr<File> file, FoundFooter found)
+    : file_(std::move(file)), found_(std::move(found)) {
+  geometry_.size_bytes = found_.footer.size_bytes();
+  assert(geometry_.size_bytes <= found_.content_end);
+}
+
+Async<void> FixedLayer::resolve(uint64_t disk_offset, uint64_t length, disk::ExtentList& extents) {
+  const disk::Extent data{.disk_offset = disk_offset,
+                          .length = length,
+                          .kind = disk::ExtentKind::data,
+                          .file_offset = disk_offset};
+  extents.append(data);
+  co_return Result<void>();
+}
+
+disk::Description FixedLayer::describe() const { return describe_footer(found_); }
+
+}  // namespace vhdkit::libvhd
