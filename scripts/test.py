@@ -27,6 +27,7 @@ FUZZ_SECONDS = 60
 FUZZERS_AT_A_TIME = 2
 TAIL_LINES = 40
 
+
 class Tally:
     """Cases, counted; names of those that need a person's eyes."""
 
