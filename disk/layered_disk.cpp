@@ -22,6 +22,11 @@ LayeredDisk::LayeredDisk(std::vector<std::unique_ptr<Layer>> layers) : layers_(s
   geometry_.read_only = true;
 }
 
+Async<void> LayeredDisk::audit() {
+  for (const std::unique_ptr<Layer>& layer : layers_) CO_TRY(co_await layer->audit());
+  co_return Result<void>();
+}
+
 Async<void> LayeredDisk::do_extents(uint64_t disk_offset, uint64_t length, ExtentList& extents) {
   // Extents still to hand out, the first in guest order on top; one of kind parent is a question to
   // the layer at its depth. A stack instead of recursion: chains may be a thousand layers deep.

@@ -20,6 +20,8 @@ class LayeredDisk final : public Disk {
   size_t layer_count() const { return layers_.size(); }
   // depth as in Extent: 0 is the child.
   Layer& layer(uint32_t depth) { return *layers_[depth]; }
+  // Layer::audit() of every layer: a damaged table is found before anything is read by it.
+  Async<void> audit();
 
  private:
   Async<void> do_read(uint64_t disk_offset, Buffers buffers) override;
