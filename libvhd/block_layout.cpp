@@ -13,6 +13,16 @@ bool overlaps(const Structure& structure, uint64_t begin, uint64_t end) {
   return structure.file_offset < end && begin < structure.file_offset + structure.length;
 }
 
+Structure structure_of(const ParentLocator& locator) {
+  const uint64_t most = max_locator_bytes;
+  const uint64_t room = std::min(locator_room_bytes(locator), most);
+  return {.name = fmt::format("the data of parent locator {}", locator.index),
+          .file_offset = locator.data_offset,
+          .length = locator.data_length_bytes,
+          .room = std::max<uint64_t>(room, locator.data_length_bytes),
+          .locator_index = locator.index};
+}
+
 }  // namespace
 
 uint64_t BlockLayout::data_bytes(uint64_t block_index) const {
@@ -28,15 +38,21 @@ BlockLayout layout_of(uint64_t disk_bytes, uint64_t header_offset, const Dynamic
   layout.table_entries = std::min<uint64_t>(header.max_table_entries,
                                             (content_end - header.table_offset) / sizeof(be32));
   layout.content_end = content_end;
-  // What a BAT has beyond the disk's blocks is nobody's, and some writers put blocks there.
+  // What a BAT has beyond the disk's blocks is nobody's, and a block there does no harm.
   const uint64_t table_bytes = std::min(layout.table_entries, layout.block_count()) * sizeof(be32);
-  layout.structures = {{"the copy of the footer", 0, sizeof(Footer)},
-                       {"the dynamic disk header", header_offset, sizeof(DynamicHeader)},
-                       {"the BAT", header.table_offset, table_bytes}};
+  const uint64_t table_room = align_up(layout.table_entries * sizeof(be32), sector_bytes);
+  layout.structures = {
+      {.name = "the copy of the footer", .file_offset = 0, .length = 512, .room = 512},
+      {.name = "the dynamic disk header",
+       .file_offset = header_offset,
+       .length = sizeof(DynamicHeader),
+       .room = sizeof(DynamicHeader)},
+      {.name = "the BAT",
+       .file_offset = header.table_offset,
+       .length = table_bytes,
+       .room = table_room}};
   for (const LocatedParent& one : located)
-    if (one.path)
-      layout.structures.push_back({fmt::format("the data of parent locator {}", one.locator.index),
-                                   one.locator.data_offset, one.locator.data_length_bytes});
+    if (one.path) layout.structures.push_back(structure_of(one.locator));
   return layout;
 }
 

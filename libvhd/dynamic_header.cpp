@@ -12,10 +12,6 @@ namespace {
 
 constexpr size_t parent_name_bytes = sizeof(DynamicHeader::parent_unicode_name);
 
-uint32_t checksum_of(const DynamicHeader& raw) {
-  return checksum_without(bytes_of(raw), offsetof(DynamicHeader, checksum));
-}
-
 Result<void> check_block_size(uint32_t block_size, std::string_view where) {
   if (!is_power_of_two(block_size))
     return fail(Errc::corrupt,
@@ -47,6 +43,20 @@ bool overlap(uint64_t a, uint64_t a_length, uint64_t b, uint64_t b_length) {
 
 }  // namespace
 
+DynamicDiskHeader header_values(const DynamicHeader& raw) {
+  return {.table_offset = raw.table_offset,
+          .max_table_entries = raw.max_table_entries,
+          .block_size_bytes = raw.block_size,
+          .parent_unique_id = Guid::from_big_endian(raw.parent_unique_id),
+          .parent_time_stamp = raw.parent_time_stamp,
+          .parent_name = utf16_to_utf8(raw.parent_unicode_name, ByteOrder::big),
+          .parent_locators = used_locators(raw)};
+}
+
+uint32_t header_checksum(const DynamicHeader& raw) {
+  return checksum_without(bytes_of(raw), offsetof(DynamicHeader, checksum));
+}
+
 Result<DynamicDiskHeader> parse_dynamic_header(std::span<const std::byte> bytes,
                                                std::string_view where) {
   const auto raw = load<DynamicHeader>(bytes);
@@ -55,20 +65,14 @@ Result<DynamicDiskHeader> parse_dynamic_header(std::span<const std::byte> bytes,
   if (raw->cookie != dynamic_header_cookie)
     return fail(Errc::corrupt,
                 fmt::format("{}: cookie {:#x} is not \"cxsparse\"", where, uint64_t(raw->cookie)));
-  if (raw->checksum != checksum_of(*raw))
+  if (raw->checksum != header_checksum(*raw))
     return fail(Errc::corrupt, fmt::format("{}: checksum {:#x} should be {:#x}", where,
-                                           uint32_t(raw->checksum), checksum_of(*raw)));
+                                           uint32_t(raw->checksum), header_checksum(*raw)));
   if (raw->header_version >> 16 != supported_version >> 16)
     return fail(Errc::unsupported, fmt::format("{}: header version {:#x} is not 1.x", where,
                                                uint32_t(raw->header_version)));
   TRY(check_block_size(raw->block_size, where));
-  return DynamicDiskHeader{.table_offset = raw->table_offset,
-                           .max_table_entries = raw->max_table_entries,
-                           .block_size_bytes = raw->block_size,
-                           .parent_unique_id = Guid::from_big_endian(raw->parent_unique_id),
-                           .parent_time_stamp = raw->parent_time_stamp,
-                           .parent_name = utf16_to_utf8(raw->parent_unicode_name, ByteOrder::big),
-                           .parent_locators = used_locators(*raw)};
+  return header_values(*raw);
 }
 
 DynamicHeader build_dynamic_header(const DynamicDiskHeader& header) {
@@ -92,7 +96,7 @@ DynamicHeader build_dynamic_header(const DynamicDiskHeader& header) {
     entry.platform_data_length = locator.data_length_bytes;
     entry.platform_data_offset = locator.data_offset;
   }
-  raw.checksum = checksum_of(raw);
+  raw.checksum = header_checksum(raw);
   return raw;
 }
 

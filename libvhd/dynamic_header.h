@@ -36,6 +36,9 @@ struct DynamicDiskHeader {
 // 512 KiB).
 Result<DynamicDiskHeader> parse_dynamic_header(std::span<const std::byte> bytes,
                                                std::string_view where);
+// The fields as they stand, valid or not: for checks.
+DynamicDiskHeader header_values(const DynamicHeader& raw);
+uint32_t header_checksum(const DynamicHeader& raw);
 // With its checksum.
 DynamicHeader build_dynamic_header(const DynamicDiskHeader& header);
 

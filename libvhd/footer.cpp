@@ -10,9 +10,6 @@
 namespace vhdkit::libvhd {
 namespace {
 
-// No file system holds more; larger numbers would only overflow.
-constexpr uint64_t max_believable_bytes = uint64_t{1} << 62;
-
 using FooterBytes = std::array<std::byte, sizeof(Footer)>;
 
 // The 511 bytes of Virtual PC before 2004 with their missing zero.
@@ -23,32 +20,10 @@ std::optional<Footer> whole_footer(std::span<const std::byte> bytes) {
   return load<Footer>(whole);
 }
 
-uint32_t checksum_of(const Footer& raw) {
-  return checksum_without(bytes_of(raw), offsetof(Footer, checksum));
-}
-
 // The creators whose guests see the geometry. Facts: QEMU's block/vpc.c.
 bool means_geometry(uint32_t creator_application) {
   return creator_application == creator_of("vpc ") || creator_application == creator_of("vs  ") ||
          creator_application == creator_of("qemu");
-}
-
-HardDiskFooter values_of(const Footer& raw) {
-  return {.type = DiskType(uint32_t(raw.disk_type)),
-          .features = raw.features,
-          .file_format_version = raw.file_format_version,
-          .data_offset = raw.data_offset,
-          .time_stamp = raw.time_stamp,
-          .creator_application = raw.creator_application,
-          .creator_version = raw.creator_version,
-          .creator_host_os = raw.creator_host_os,
-          .original_size_bytes = raw.original_size,
-          .current_size_bytes = raw.current_size,
-          .geometry = {.cylinders = raw.cylinders,
-                       .heads = raw.heads,
-                       .sectors_per_track = raw.sectors_per_track},
-          .unique_id = Guid::from_big_endian(raw.unique_id),
-          .saved_state = raw.saved_state != 0};
 }
 
 Result<void> check_kind(const Footer& raw, std::string_view where) {
@@ -103,7 +78,29 @@ bool has_footer_cookie(std::span<const std::byte> bytes) {
 
 bool is_footer(std::span<const std::byte> bytes) {
   const auto raw = whole_footer(bytes);
-  return raw && raw->cookie == footer_cookie && raw->checksum == checksum_of(*raw);
+  return raw && raw->cookie == footer_cookie && raw->checksum == footer_checksum(*raw);
+}
+
+HardDiskFooter footer_values(const Footer& raw) {
+  return {.type = DiskType(uint32_t(raw.disk_type)),
+          .features = raw.features,
+          .file_format_version = raw.file_format_version,
+          .data_offset = raw.data_offset,
+          .time_stamp = raw.time_stamp,
+          .creator_application = raw.creator_application,
+          .creator_version = raw.creator_version,
+          .creator_host_os = raw.creator_host_os,
+          .original_size_bytes = raw.original_size,
+          .current_size_bytes = raw.current_size,
+          .geometry = {.cylinders = raw.cylinders,
+                       .heads = raw.heads,
+                       .sectors_per_track = raw.sectors_per_track},
+          .unique_id = Guid::from_big_endian(raw.unique_id),
+          .saved_state = raw.saved_state != 0};
+}
+
+uint32_t footer_checksum(const Footer& raw) {
+  return checksum_without(bytes_of(raw), offsetof(Footer, checksum));
 }
 
 Result<HardDiskFooter> parse_footer(std::span<const std::byte> bytes, std::string_view where) {
@@ -113,11 +110,11 @@ Result<HardDiskFooter> parse_footer(std::span<const std::byte> bytes, std::strin
   if (raw->cookie != footer_cookie)
     return fail(Errc::corrupt,
                 fmt::format("{}: cookie {:#x} is not \"conectix\"", where, uint64_t(raw->cookie)));
-  if (raw->checksum != checksum_of(*raw))
+  if (raw->checksum != footer_checksum(*raw))
     return fail(Errc::corrupt, fmt::format("{}: checksum {:#x} should be {:#x}", where,
-                                           uint32_t(raw->checksum), checksum_of(*raw)));
+                                           uint32_t(raw->checksum), footer_checksum(*raw)));
   TRY(check_kind(*raw, where));
-  const HardDiskFooter footer = values_of(*raw);
+  const HardDiskFooter footer = footer_values(*raw);
   if (footer.size_bytes() == 0 || footer.size_bytes() > max_believable_bytes)
     return fail(Errc::corrupt, fmt::format("{}: current size {:#x} is no size of a disk", where,
                                            footer.current_size_bytes));
@@ -142,7 +139,7 @@ Footer build_footer(const HardDiskFooter& footer) {
   raw.disk_type = uint32_t(footer.type);
   std::ranges::copy(footer.unique_id.big_endian(), raw.unique_id.begin());
   raw.saved_state = footer.saved_state ? 1 : 0;
-  raw.checksum = checksum_of(raw);
+  raw.checksum = footer_checksum(raw);
   return raw;
 }
 

@@ -24,6 +24,9 @@ struct Chs {
   }
   friend bool operator==(const Chs&, const Chs&) = default;
 };
+// No file system holds a larger disk; with more, sums would only overflow.
+inline constexpr uint64_t max_believable_bytes = uint64_t{1} << 62;
+
 // The largest geometry there is; disks above it (127.5 GiB) carry it too, so it says no size.
 inline constexpr Chs maximal_chs = {.cylinders = 65535, .heads = 16, .sectors_per_track = 255};
 
@@ -65,6 +68,9 @@ bool is_footer(std::span<const std::byte> bytes);
 // "a.vhd: footer at offset 0x200".
 // Errors: corrupt (cookie, checksum, size); unsupported (version, disk type).
 Result<HardDiskFooter> parse_footer(std::span<const std::byte> bytes, std::string_view where);
+// The fields as they stand, valid or not: for checks.
+HardDiskFooter footer_values(const Footer& raw);
+uint32_t footer_checksum(const Footer& raw);
 // With its checksum.
 Footer build_footer(const HardDiskFooter& footer);
 
