@@ -1,9 +1,7 @@
-// Content of whole disks, whatever their format: compare and hash.
+// Whether two disks hold the same, whatever their formats.
 #pragma once
 
 #include <optional>
-#include <string>
-#include <string_view>
 
 #include "image/image.h"
 #include "image/progress.h"
@@ -18,11 +16,5 @@ struct Comparison {
   bool same = false;
 };
 Async<Comparison> compare(Image& a, Image& b, bool strict, Progress* progress);
-
-enum class HashAlgorithm { xxh3_128, sha256, sha1, md5 };
-std::optional<HashAlgorithm> parse_hash_algorithm(std::string_view name);
-// Lower-case hexadecimal of the hash over all guest bytes, as xxh128sum and sha256sum give it for
-// the raw disk.
-Async<std::string> hash(Image& image, HashAlgorithm algorithm, Progress* progress);
 
 }  // namespace vhdkit::image
