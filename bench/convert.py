@@ -1,0 +1,261 @@
+#!/usr/bin/env python3
+"""Conversion against qemu-img and cp: times as ratios within one run, CPU time, memory, system calls.
+
+Every command of a row runs in turn, A B C D A B C D …, after one warm-up round, on the same input. On
+the disk each command's time includes making its output durable (fsync), since `vhd convert` always does that.
+"""
+import argparse
+import json
+import os
+import random
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+MIB = 1 << 20
+GIB = 1 << 30
+FORMATS = ("raw", "vhd", "vhdx")
+QEMU_NAME = {"raw": "raw", "vhd": "vpc", "vhdx": "vhdx"}
+
+
+def make_ext4(path):
+    """(a) 4 GiB holding an ext4 file system with about 1.5 GiB of files of every size."""
+    generator = random.Random(1)
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as tree:
+        total = 0
+        for index in range(100000):
+            if total >= 1500 * MIB:
+                break
+            size = int(2 ** generator.uniform(9, 23))
+            folder = os.path.join(tree, f"d{index % 97}")
+            os.makedirs(folder, exist_ok=True)
+            with open(os.path.join(folder, f"f{index}"), "wb") as file:
+                file.write(generator.randbytes(size))
+            total += size
+        with open(path, "wb") as file:
+            file.truncate(4 * GIB)
+        subprocess.run(["mkfs.ext4", "-q", "-F", "-d", tree, path], check=True)
+
+
+def make_random(path):
+    """(b) 2 GiB of random bytes."""
+    generator = random.Random(2)
+    with open(path, "wb") as file:
+        for _ in range(2 * GIB // (16 * MIB)):
+            file.write(generator.randbytes(16 * MIB))
+
+
+def make_scattered(path):
+    """(c) 64 GiB holding 1 GiB scattered in pieces of 4 KiB to 1 MiB."""
+    generator = random.Random(3)
+    with open(path, "wb") as file:
+        file.truncate(64 * GIB)
+        total = 0
+        while total < GIB:
+            size = min(int(2 ** generator.uniform(12, 20)) // 4096 * 4096, GIB - total)
+            file.seek(generator.randrange(0, (64 * GIB - size) // 4096) * 4096)
+            file.write(generator.randbytes(size))
+            total += size
+
+
+INPUTS = {"a": make_ext4, "b": make_random, "c": make_scattered}
+
+
+class Usage:
+    """What one finished process cost, its output made durable."""
+
+    def __init__(self, command, output, durable):
+        start = time.monotonic()
+        pid = os.posix_spawnp(command[0], command, os.environ,
+                              file_actions=[(os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0)])
+        _, status, usage = os.wait4(pid, 0)
+        if status != 0:
+            raise SystemExit(f"failed: {' '.join(command)}")
+        if durable:
+            descriptor = os.open(output, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
+        self.wall = time.monotonic() - start
+        self.cpu = usage.ru_utime + usage.ru_stime
+        self.memory_mib = usage.ru_maxrss / 1024
+
+
+def count_system_calls(command):
+    """All system calls of the command and its threads, counted by strace in a run of its own."""
+    with tempfile.NamedTemporaryFile("r") as summary:
+        subprocess.run(["strace", "-f", "-c", "-o", summary.name] + command, check=True,
+                       stdout=subprocess.DEVNULL)
+        total = [line.split() for line in summary if line.rstrip().endswith("total")]
+    return int(total[0][2] if re.fullmatch(r"[\d.]+", total[0][2]) else total[0][3])
+
+
+def commands_for(vhd, source, source_format, target_format, raw, folder):
+    """Name → (command, output) of every contender for one conversion."""
+    def output(name):
+        return os.path.join(folder, f"out-{name}")
+    qemu = ["qemu-img", "convert", "-f", QEMU_NAME[source_format], "-O", QEMU_NAME[target_format]]
+    if target_format == "vhd":
+        qemu += ["-o", "force_size=on"]
+    return {
+        "vhd": ([vhd, "convert", "-q", "--force", "--no-clone", "-O", target_format, source,
+                 output("vhd")], output("vhd")),
+        "qemu": (qemu + [source, output("qemu")], output("qemu")),
+        "qemu -m 16 -W": (qemu + ["-m", "16", "-W", source, output("qemu16")], output("qemu16")),
+        "cp": (["cp", "--sparse=always", raw, output("cp")], output("cp")),
+    }
+
+
+def measure(commands, runs, durable):
+    """Name → medians, and the ratio of the first contender to each other one, pair by pair."""
+    samples = {name: [] for name in commands}
+    for round_index in range(runs + 1):
+        for name, (command, output) in commands.items():
+            if os.path.exists(output) and name != "vhd":
+                os.unlink(output)
+            usage = Usage(command, output, durable)
+            if round_index > 0:
+                samples[name].append(usage)
+            os.unlink(output)
+    ours = samples["vhd"]
+    figures = {}
+    for name, usages in samples.items():
+        figures[name] = {
+            "wall_s": statistics.median(u.wall for u in usages),
+            "cpu_s": statistics.median(u.cpu for u in usages),
+            "memory_mib": max(u.memory_mib for u in usages),
+            "vhd_to_this_wall": statistics.median(o.wall / u.wall for o, u in zip(ours, usages)),
+            "vhd_to_this_cpu": statistics.median(o.cpu / u.cpu for o, u in zip(ours, usages)),
+        }
+    return figures
+
+
+def bench_copies(vhd, folder, place, inputs, runs, rows):
+    durable = place != "tmpfs"
+    for name in inputs:
+        raw = os.path.join(folder, f"{name}.raw")
+        INPUTS[name](raw)
+        sources = {"raw": raw}
+        for target in FORMATS[1:]:
+            sources[target] = os.path.join(folder, f"{name}.{target}")
+            subprocess.run([vhd, "convert", "-q", "-O", target, raw, sources[target]], check=True)
+        for source_format in FORMATS:
+            for target_format in FORMATS:
+                commands = commands_for(vhd, sources[source_format], source_format, target_format,
+                                        raw, folder)
+                figures = measure(commands, runs, durable)
+                if name == "c":
+                    for contender, (command, output) in commands.items():
+                        figures[contender]["system_calls"] = count_system_calls(command)
+                        os.unlink(output)
+                row = {"place": place, "input": name, "pair": f"{source_format} → {target_format}",
+                       "figures": figures}
+                rows.append(row)
+                print_row(row)
+        for path in sources.values():
+            os.unlink(path)
+
+
+def print_header():
+    print(f"{'place':6} {'input':5} {'pair':12} │ {'vhd':>7} {'CPU':>6} {'MiB':>4} {'calls':>7} │ wall (CPU) of vhd as a "
+          "multiple of: qemu-img, qemu-img -m 16 -W, cp --sparse=always │ qemu's calls")
+
+
+def print_row(row):
+    figures = row["figures"]
+    ours = figures["vhd"]
+    ratios = "  ".join(f"{figures[n]['vhd_to_this_wall']:5.2f} ({figures[n]['vhd_to_this_cpu']:4.2f})"
+                       for n in ("qemu", "qemu -m 16 -W", "cp"))
+    calls = ours.get("system_calls", "")
+    print(f"{row['place']:6} {row['input']:5} {row['pair']:12} │ {ours['wall_s']:6.2f}s {ours['cpu_s']:5.2f}s "
+          f"{ours['memory_mib']:4.0f} {calls:>7} │ {ratios} │ {figures['qemu'].get('system_calls', '')}",
+          flush=True)
+
+
+def bench_clones(vhd, folder, runs, rows):
+    """(a) on a loop-mounted XFS that shares extents: raw ↔ VHDX against cp --reflink=never."""
+    image = os.path.join(folder, "xfs.img")
+    mount = os.path.join(folder, "xfs")
+    os.mkdir(mount)
+    with open(image, "wb") as file:
+        file.truncate(16 * GIB)
+    subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", image], check=True)
+    subprocess.run(["mount", "-o", "loop", image, mount], check=True)
+    try:
+        raw = os.path.join(mount, "a.raw")
+        make_ext4(raw)
+        for subformat in ("dynamic", "fixed"):
+            vhdx = os.path.join(mount, f"{subformat}.vhdx")
+            subprocess.run([vhd, "convert", "-q", "-O", "vhdx", "-o", f"subformat={subformat}", raw,
+                            vhdx], check=True)
+            subprocess.run(["sync", "-f", mount], check=True)
+            for pair, source, options in (
+                    (f"raw → {subformat} VHDX", raw, ["-O", "vhdx", "-o", f"subformat={subformat}"]),
+                    (f"{subformat} VHDX → raw", vhdx, ["-O", "raw"])):
+                outputs = {name: os.path.join(mount, f"out-{name}") for name in ("vhd", "cp")}
+                commands = {
+                    "vhd": ([vhd, "convert", "-q", *options, source, outputs["vhd"]], outputs["vhd"]),
+                    "cp": (["cp", "--reflink=never", source, outputs["cp"]], outputs["cp"]),
+                }
+                figures = measure(commands, runs, True)
+                rows.append({"place": "xfs", "input": "a", "pair": pair, "figures": figures})
+                print(f"xfs    a     {pair:20} │ {figures['vhd']['wall_s']:6.3f}s, {figures['vhd']['memory_mib']:.0f} MiB │ "
+                      f"{figures['vhd']['vhd_to_this_wall']:.3f} of cp --reflink=never "
+                      f"({figures['cp']['wall_s']:.2f}s)", flush=True)
+            os.unlink(vhdx)
+    finally:
+        subprocess.run(["umount", mount], check=False)
+        os.unlink(image)
+
+
+def bench_info(vhd, folder, runs, rows):
+    """`info` of a 64 TiB dynamic VHDX with 1 MiB blocks: a BAT of 512 MiB."""
+    image = os.path.join(folder, "huge.vhdx")
+    subprocess.run([vhd, "create", "-q", "-f", "vhdx", "-o", "block_size=1M", image, "64T"], check=True)
+    usages = [Usage([vhd, "info", image], image, False) for _ in range(4 * runs)][runs:]
+    wall = statistics.median(u.wall for u in usages)
+    memory = max(u.memory_mib for u in usages)
+    peer = [Usage(["qemu-img", "info", "-f", "vhdx", image], image, False) for _ in range(runs)]
+    peer_wall = statistics.median(u.wall for u in peer)
+    rows.append({"place": "tmpfs", "input": "64 TiB VHDX", "pair": "info", "wall_s": wall, "memory_mib": memory,
+                 "qemu_wall_s": peer_wall})
+    print(f"info of a 64 TiB VHDX with 1 MiB blocks: {wall * 1000:.1f} ms, {memory:.0f} MiB "
+          f"(qemu-img: {peer_wall * 1000:.0f} ms, {max(u.memory_mib for u in peer):.0f} MiB)")
+    os.unlink(image)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--vhd", required=True, help="the vhd program")
+    parser.add_argument("--runs", type=int, default=5, help="counted runs of each command (5)")
+    parser.add_argument("--inputs", default="abc", help="which of a, b, c (abc)")
+    parser.add_argument("--places", default="tmpfs,disk,xfs,info", help="which of tmpfs, disk, xfs, info")
+    parser.add_argument("--tmpfs", default="/dev/shm")
+    parser.add_argument("--disk", default=tempfile.gettempdir())
+    parser.add_argument("--json", help="write the figures to this file too")
+    arguments = parser.parse_args()
+    rows = []
+    print_header()
+    for place in arguments.places.split(","):
+        parent = arguments.tmpfs if place in ("tmpfs", "info") else arguments.disk
+        folder = tempfile.mkdtemp(prefix="vhdkit-bench-", dir=parent)
+        try:
+            if place == "xfs":
+                bench_clones(arguments.vhd, folder, arguments.runs, rows)
+            elif place == "info":
+                bench_info(arguments.vhd, folder, arguments.runs, rows)
+            else:
+                bench_copies(arguments.vhd, folder, place, arguments.inputs, arguments.runs, rows)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    if arguments.json:
+        with open(arguments.json, "w", encoding="utf-8") as file:
+            json.dump(rows, file, indent=1, ensure_ascii=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
