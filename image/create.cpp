@@ -208,6 +208,23 @@ libvhd::CreateOptions vhd_options(const CreateOptions& options, const ParentForC
   return vhd;
 }
 
+vhdx::CreateOptions vhdx_options(const CreateOptions& options, const ParentForCreation* parent) {
+  vhdx::CreateOptions vhdx{.size_bytes = options.size_bytes,
+                           .block_size_bytes = uint32_t(options.block_size_bytes),
+                           .logical_sector_bytes = options.logical_sector_bytes,
+                           .physical_sector_bytes = options.physical_sector_bytes,
+                           .disk_id = *options.disk_id,
+                           .data_write_guid = *options.data_write_guid,
+                           .parent = std::nullopt};
+  if (options.subformat == Subformat::fixed) vhdx.type = vhdx::DiskType::fixed;
+  if (options.subformat != Subformat::differencing) return vhdx;
+  vhdx.type = vhdx::DiskType::differencing;
+  vhdx.parent = vhdx::ParentLink{.data_write_guid = parent->identity,
+                                 .relative_path = parent->relative_path,
+                                 .absolute_path = parent->absolute_path};
+  return vhdx;
+}
+
 }  // namespace
 
 Result<ParentForCreation> describe_parent(Image& parent, const std::string& child_path,
