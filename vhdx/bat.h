@@ -20,6 +20,8 @@ struct BatLayout {
   // Payload blocks in a chunk.
   uint64_t chunk_ratio() const { return chunk_bytes() / block_bytes; }
   uint64_t payload_block_count() const { return ceil_div(disk_bytes, block_bytes); }
+  // The payload block's bytes that lie inside the disk: all that the file must have of it.
+  uint64_t data_bytes(uint64_t block) const;
   uint64_t bitmap_block_count() const { return ceil_div(payload_block_count(), chunk_ratio()); }
   // All entries: up to the last payload block's, for a differencing disk to the last bitmap
   // block's.

@@ -45,7 +45,8 @@ struct Metadata {
 Async<Metadata> read_metadata(File& file, const Region& region);
 
 // The whole region (1 MiB): table, known items with the flags that [MS-VHDX] 2.6.2 prescribes.
-// REQUIRES: valid values; the locator fits.
+// REQUIRES: valid values; no unknown items; the locator fits.
+inline constexpr uint64_t metadata_region_bytes = 1 * MiB;
 std::vector<std::byte> build_metadata(const Metadata& metadata);
 // How many bytes of the region that takes, with what lies before: to write no more than that.
 uint64_t metadata_used_bytes(const Metadata& metadata);
