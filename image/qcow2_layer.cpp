@@ -6,9 +6,9 @@
 #include <cassert>
 #include <cstring>
 
+#include "disk/recent_pieces.h"
 #include "image/qcow2_cluster.h"
 #include "image/qcow2_header.h"
-#include "image/recent_pieces.h"
 
 namespace vhdkit::image {
 namespace {
@@ -16,6 +16,7 @@ namespace {
 using disk::Extent;
 using disk::ExtentKind;
 using disk::ExtentList;
+using disk::RecentPieces;
 using namespace qcow2;
 
 // Tables are read and kept in pieces of at most this.
@@ -66,7 +67,6 @@ class Qcow2Layer final : public disk::Layer {
     uint64_t length;  // bytes, whole sectors
   };
 
-  Async<Piece> read_table(RecentPieces& cache, uint64_t file_offset, uint64_t length);
   Async<uint64_t> l2_table_of(uint64_t l1_index);
   Async<Entries> entries_at(uint64_t disk_offset);
   Result<void> check_l1_entry(uint64_t l1_index, uint64_t value) const;
@@ -111,18 +111,6 @@ std::string Qcow2Layer::where(const Entry& entry) const {
                      entry.file_offset);
 }
 
-// REQUIRES: the range lies in the file.
-Async<Qcow2Layer::Piece> Qcow2Layer::read_table(RecentPieces& cache, uint64_t file_offset,
-                                                uint64_t length) {
-  if (Piece kept = cache.find(file_offset)) co_return kept;
-  auto bytes = std::make_shared<std::vector<std::byte>>(length);
-  const std::span<std::byte> buffer(*bytes);
-  CO_TRY(co_await file_->read(file_offset, buffer));
-  Piece piece = std::move(bytes);
-  cache.keep(file_offset, piece);
-  co_return piece;
-}
-
 Result<void> Qcow2Layer::check_l1_entry(uint64_t l1_index, uint64_t value) const {
   const uint64_t table = value & offset_mask;
   const auto wrong = [&](std::string_view what) {
@@ -146,7 +134,7 @@ Async<uint64_t> Qcow2Layer::l2_table_of(uint64_t l1_index) {
   const uint64_t l1_bytes = header_.l1_entries_used() * sizeof(be64);
   const uint64_t length = std::min(table_piece_bytes, l1_bytes - piece_start);
   CO_TRY_LET(const Piece piece,
-             co_await read_table(l1_pieces_, header_.l1_table_offset + piece_start, length));
+             co_await l1_pieces_.read(*file_, header_.l1_table_offset + piece_start, length));
   const uint64_t value = *load<be64>(*piece, in_table - piece_start);
   CO_TRY(check_l1_entry(l1_index, value));
   co_return value& offset_mask;
@@ -168,7 +156,7 @@ Async<Qcow2Layer::Entries> Qcow2Layer::entries_at(uint64_t disk_offset) {
   entries.file_offset = table + index * length;
   entries.disk_offset = table_start + index * piece_span;
   entries.disk_end = entries.disk_offset + piece_span;
-  CO_TRY_LET(entries.bytes, co_await read_table(l2_pieces_, entries.file_offset, length));
+  CO_TRY_LET(entries.bytes, co_await l2_pieces_.read(*file_, entries.file_offset, length));
   co_return entries;
 }
 

@@ -12,6 +12,7 @@ namespace {
 using disk::Extent;
 using disk::ExtentKind;
 using disk::ExtentList;
+using disk::RecentPieces;
 
 constexpr uint64_t entries_per_piece = 16 * KiB;  // of the BAT: 64 KiB, 32 GiB of an ordinary disk
 constexpr size_t table_pieces_kept = 16;
@@ -42,8 +43,8 @@ DynamicLayer::DynamicLayer(std::unique_ptr<File> file, DynamicImage image)
                         image_.header, image_.located, image_.found.content_end)),
       clear_kind_(image_.found.footer.type == DiskType::differencing ? ExtentKind::parent
                                                                      : ExtentKind::zero),
-      table_pieces_(*file_, table_pieces_kept),
-      bitmaps_(*file_, bitmaps_kept) {
+      table_pieces_(table_pieces_kept),
+      bitmaps_(bitmaps_kept) {
   geometry_.size_bytes = layout_.disk_bytes;
   if (image_.found.footer.type == DiskType::differencing)
     parent_ = parent_reference(image_.header, image_.located);
@@ -76,8 +77,8 @@ Async<uint64_t> DynamicLayer::resolve_block(Span span, ExtentList& extents, size
   CO_TRY(check_entry(block_index, entry));
   const uint64_t bitmap_offset = uint64_t{entry} * sector_bytes;
   const uint64_t data_offset = bitmap_offset + layout_.bitmap_bytes();
-  CO_TRY_LET(const MetadataCache::Piece bitmap,
-             co_await bitmaps_.read(bitmap_offset, layout_.bitmap_bytes()));
+  CO_TRY_LET(const RecentPieces::Piece bitmap,
+             co_await bitmaps_.read(*file_, bitmap_offset, layout_.bitmap_bytes()));
   const uint64_t end_sector = ceil_div(span.end - block_start, sector_bytes);
   uint64_t at = span.disk_offset;
   while (at < span.end && extents.size() < enough) {
@@ -96,7 +97,7 @@ Async<uint64_t> DynamicLayer::resolve_block(Span span, ExtentList& extents, size
 }
 
 // The piece of the BAT that holds the block's entry.
-Async<MetadataCache::Piece> DynamicLayer::table_piece(uint64_t block_index) {
+Async<RecentPieces::Piece> DynamicLayer::table_piece(uint64_t block_index) {
   if (block_index >= layout_.table_entries)
     co_return fail(Errc::corrupt,
                    fmt::format("{}: {} is missing: the BAT has {} entries, the file room for {}",
@@ -105,11 +106,11 @@ Async<MetadataCache::Piece> DynamicLayer::table_piece(uint64_t block_index) {
   const uint64_t first = align_down(block_index, entries_per_piece);
   const uint64_t count = std::min(entries_per_piece, layout_.table_entries - first);
   const uint64_t piece_offset = layout_.table_offset + first * sizeof(be32);
-  co_return co_await table_pieces_.read(piece_offset, count * sizeof(be32));
+  co_return co_await table_pieces_.read(*file_, piece_offset, count * sizeof(be32));
 }
 
 Async<uint32_t> DynamicLayer::bat_entry(uint64_t block_index) {
-  CO_TRY_LET(const MetadataCache::Piece piece, co_await table_piece(block_index));
+  CO_TRY_LET(const RecentPieces::Piece piece, co_await table_piece(block_index));
   co_return uint32_t(*load<be32>(*piece, block_index % entries_per_piece * sizeof(be32)));
 }
 
@@ -124,7 +125,7 @@ Async<void> DynamicLayer::audit() {
   BlockPlaces places(layout_);
   bool room = true;
   for (uint64_t first = 0; room && first < layout_.block_count(); first += entries_per_piece) {
-    CO_TRY_LET(const MetadataCache::Piece piece, co_await table_piece(first));
+    CO_TRY_LET(const RecentPieces::Piece piece, co_await table_piece(first));
     const uint64_t end = std::min(layout_.block_count(), first + piece->size() / sizeof(be32));
     for (uint64_t index = first; room && index < end; ++index) {
       const uint32_t entry = *load<be32>(*piece, (index - first) * sizeof(be32));

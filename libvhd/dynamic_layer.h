@@ -4,9 +4,9 @@
 #include <optional>
 
 #include "disk/layer.h"
+#include "disk/recent_pieces.h"
 #include "libvhd/block_layout.h"
 #include "libvhd/footer.h"
-#include "libvhd/metadata_cache.h"
 
 namespace vhdkit::libvhd {
 
@@ -36,7 +36,7 @@ class DynamicLayer final : public disk::Layer {
     uint64_t disk_offset;
     uint64_t end;  // both in one block
   };
-  Async<MetadataCache::Piece> table_piece(uint64_t block_index);
+  Async<disk::RecentPieces::Piece> table_piece(uint64_t block_index);
   Async<uint32_t> bat_entry(uint64_t block_index);
   Async<uint64_t> resolve_block(Span span, disk::ExtentList& extents, size_t enough);
   Result<void> check_entry(uint64_t block_index, uint32_t entry) const;
@@ -48,8 +48,8 @@ class DynamicLayer final : public disk::Layer {
   BlockLayout layout_;
   disk::ExtentKind clear_kind_;  // what a clear bit and an unused entry mean
   std::optional<disk::ParentReference> parent_;
-  MetadataCache table_pieces_;
-  MetadataCache bitmaps_;
+  disk::RecentPieces table_pieces_;
+  disk::RecentPieces bitmaps_;
 };
 
 }  // namespace vhdkit::libvhd

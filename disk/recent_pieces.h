@@ -1,13 +1,12 @@
 // The pieces of a file that were used last, by whatever number finds them again.
 #pragma once
 
-#include <algorithm>
-#include <cstddef>
-#include <cstdint>
 #include <memory>
 #include <vector>
 
-namespace vhdkit::image {
+#include "async/file.h"
+
+namespace vhdkit::disk {
 
 // Loop-bound. A piece lives on while somebody holds it.
 class RecentPieces {
@@ -18,17 +17,13 @@ class RecentPieces {
   explicit RecentPieces(size_t capacity) : capacity_(capacity) {}
 
   // Null where it is not here.
-  Piece find(uint64_t key) {
-    const auto found = std::ranges::find(entries_, key, &Entry::key);
-    if (found == entries_.end()) return nullptr;
-    std::rotate(entries_.begin(), found, found + 1);
-    return entries_.front().piece;
-  }
+  Piece find(uint64_t key);
   // Two pieces of one key, read at the same time by two requests, do no harm.
-  void keep(uint64_t key, Piece piece) {
-    if (entries_.size() == capacity_) entries_.pop_back();
-    entries_.insert(entries_.begin(), Entry{.key = key, .piece = std::move(piece)});
-  }
+  void keep(uint64_t key, Piece piece);
+
+  // The file's bytes at file_offset, which is their key; read unless they are here. The file does
+  // not change, and one offset has one length. Errors: io, out_of_range.
+  Async<Piece> read(File& file, uint64_t file_offset, size_t length);
 
  private:
   struct Entry {
@@ -39,4 +34,4 @@ class RecentPieces {
   std::vector<Entry> entries_;  // the latest used first
 };
 
-}  // namespace vhdkit::image
+}  // namespace vhdkit::disk
