@@ -54,7 +54,7 @@ Description describe_footer(const FoundFooter& found) {
   const HardDiskFooter& footer = found.footer;
   const bool by_geometry = footer.size_rule() == SizeRule::geometry;
   Description text;
-  text.add("disk-type", disk_type_name(uint32_t(footer.type)));
+  text.add("type", disk_type_name(uint32_t(footer.type)));
   text.add("format-version", version_text(footer.file_format_version));
   text.add("creator-application", code_text(footer.creator_application));
   text.add("creator-version", version_text(footer.creator_version));
