@@ -17,7 +17,9 @@ uint32_t extend(uint32_t state, std::span<const std::byte> bytes) {
 
 }  // namespace
 
-uint32_t crc32c(std::span<const std::byte> bytes) { return ~extend(~uint32_t{0}, bytes); }
+uint32_t crc32c(std::span<const std::byte> bytes, uint32_t before) {
+  return ~extend(~before, bytes);
+}
 
 uint32_t crc32c_without(std::span<const std::byte> bytes, size_t checksum_offset) {
   constexpr std::array<std::byte, 4> zeroes{};

@@ -7,7 +7,8 @@
 
 namespace vhdkit {
 
-uint32_t crc32c(std::span<const std::byte> bytes);
+// before: the checksum of the bytes that come before these, so that long runs are taken in pieces.
+uint32_t crc32c(std::span<const std::byte> bytes, uint32_t before = 0);
 
 // The checksum with the four bytes at checksum_offset taken as zero, as headers keep it in
 // themselves.

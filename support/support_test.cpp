@@ -58,6 +58,7 @@ TEST_CASE("checked arithmetic and ranges never wrap") {
 
 TEST_CASE("CRC-32C of the check string of RFC 3720") {
   CHECK(crc32c(bytes("123456789")) == 0xe3069283);
+  CHECK(crc32c(bytes("56789"), crc32c(bytes("1234"))) == 0xe3069283);
   std::vector<std::byte> zeroes(32);
   CHECK(crc32c(zeroes) == 0x8a9136aa);  // RFC 3720 B.4
   zeroes[5] = std::byte{7};

@@ -55,9 +55,13 @@ struct LogContent {
 };
 
 // Reads the whole log and finds the active sequence: the valid and complete one with the largest
-// sequence number. [MS-VHDX] 2.3.2, 2.3.3. Memory: bounded by the log's length, a few MiB at a
-// time; descriptors of valid entries are kept. Needs no file but the log: an empty log GUID finds
-// nothing. Errors: io. Whatever is damaged is a fragment, not an error.
+// sequence number, from its head's tail to its head. [MS-VHDX] 2.3.2, 2.3.3. An empty log GUID
+// finds nothing.
+//
+// No byte of the log is read more than twice, holes of the file not at all; memory is a few MiB and
+// what the entries' own bytes justify: a descriptor for 32 of them, a fragment for 4 KiB. Whatever
+// is damaged is a fragment, not an error.
+// Errors: corrupt (the log does not lie inside the file); io.
 Async<LogContent> read_log(File& file, const FileHeader& header);
 
 }  // namespace vhdkit::vhdx

@@ -1,7 +1,6 @@
 #include "libvhd/check.h"
 #include "vhdx/check.h"
 #include "vhdx/create.h"
-#include "vhdx/replayed_file.h"
 
 namespace vhdkit::vhdx {
 
@@ -9,9 +8,6 @@ Result<std::unique_ptr<disk::BulkWriter>> create(File& file, const CreateOptions
   return fail(Errc::unsupported, file.name() + ": VHDX is not here yet");
 }
 Async<void> check(File&, disk::Findings&, disk::BlockUsage&) { co_return Result<void>(); }
-Async<std::unique_ptr<File>> replay_in_memory(std::unique_ptr<File> file, const FileHeader&) {
-  co_return file;
-}
 
 }  // namespace vhdkit::vhdx
 
