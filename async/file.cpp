@@ -12,6 +12,8 @@
 #include <climits>
 #include <vector>
 
+#include "async/file_lock.h"
+
 namespace vhdkit::async {
 namespace {
 
@@ -54,6 +56,20 @@ class Remaining {
   iovec first_{};
 };
 
+// O_NONBLOCK: opening a FIFO must not wait for its other end; it changes nothing for files and
+// devices.
+int open_flags(SystemFile::Access access) {
+  switch (access) {
+    case SystemFile::Access::read_only:
+      return O_RDONLY | O_NONBLOCK;
+    case SystemFile::Access::read_write:
+      return O_RDWR | O_NONBLOCK;
+    case SystemFile::Access::create_new:
+      return O_RDWR | O_CREAT | O_EXCL;
+  }
+  __builtin_unreachable();
+}
+
 constexpr bool is_transient(int result) { return result == -EINTR || result == -EAGAIN; }
 
 }  // namespace
@@ -77,13 +93,13 @@ SystemFile::SystemFile(Loop& loop, int descriptor, std::string name)
 SystemFile::~SystemFile() { ::close(descriptor_); }
 
 Result<std::unique_ptr<SystemFile>> SystemFile::open(Loop& loop, std::string path, Access access) {
-  // O_NONBLOCK: opening a FIFO must not wait for a writer; it changes nothing for files and
-  // devices.
-  const int flags =
-      access == Access::create_new ? O_RDWR | O_CREAT | O_EXCL : O_RDONLY | O_NONBLOCK;
-  const int descriptor = ::open(path.c_str(), flags | O_CLOEXEC | O_NOCTTY, 0644);
+  const int descriptor = ::open(path.c_str(), open_flags(access) | O_CLOEXEC | O_NOCTTY, 0644);
   if (descriptor < 0) return fail_errno(errno, path);
-  return adopt(loop, descriptor, std::move(path));
+  std::unique_ptr<SystemFile> file(new SystemFile(loop, descriptor, std::move(path)));
+  // Locked before it is looked at: what is found stays so.
+  if (access == Access::read_write) TRY(lock_exclusively(descriptor, file->name_));
+  TRY(file->examine());
+  return file;
 }
 
 Result<std::unique_ptr<SystemFile>> SystemFile::adopt(Loop& loop, int descriptor,

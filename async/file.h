@@ -71,10 +71,14 @@ class SystemFile final : public File {
  public:
   enum class Access {
     read_only,
+    // An existing file, never made; locked against other writers as long as it is open, see
+    // async/file_lock.h.
+    read_write,
     create_new,  // read and write; Errc::exists where the name is taken
   };
-  // Errors: not_found, permission, exists, …; Errc::unsupported for directories, FIFOs, sockets and
-  // character devices, which never block here. The loop outlives the file.
+  // Errors: not_found, permission, exists, …; busy where another process holds a lock (read_write);
+  // Errc::unsupported for directories, FIFOs, sockets and character devices, which never block
+  // here. The loop outlives the file.
   static Result<std::unique_ptr<SystemFile>> open(Loop& loop, std::string path, Access access);
   // Takes over a descriptor, which must be seekable.
   static Result<std::unique_ptr<SystemFile>> adopt(Loop& loop, int descriptor, std::string name);

@@ -1,9 +1,11 @@
 #include "async/file.h"
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <fstream>
 #include <vector>
 
 #include "async/memory_file.h"
@@ -98,6 +100,52 @@ TEST_CASE("files that are none are refused without waiting for them") {
                 SystemFile::open(**loop, folder.path("none"), SystemFile::Access::read_only));
   REQUIRE_FAILS(Errc::exists, "exists",
                 SystemFile::open(**loop, fifo, SystemFile::Access::create_new));
+}
+
+TEST_CASE("a file opened for writing is changed in place and never made") {
+  const tests::TemporaryFolder folder;
+  auto loop = Loop::create();
+  REQUIRE_FAILS(Errc::not_found, "No such file",
+                SystemFile::open(**loop, folder.path("file"), SystemFile::Access::read_write));
+  std::ofstream(folder.path("file")) << "abcdef";
+  auto file = SystemFile::open(**loop, folder.path("file"), SystemFile::Access::read_write);
+  REQUIRE_OK(file);
+  CHECK((*file)->size_bytes() == 6);
+  const std::byte letter[] = {std::byte{'X'}};
+  REQUIRE_OK((*loop)->run((*file)->write(2, letter)));
+  std::string text;
+  std::ifstream(folder.path("file")) >> text;
+  CHECK(text == "abXdef");
+}
+
+TEST_CASE("two writers never meet: the second is told who the first is") {
+  const tests::TemporaryFolder folder;
+  auto loop = Loop::create();
+  const std::string path = folder.path("file");
+  std::ofstream(path) << "abcdef";
+  const std::string us = "file: in use by process " + std::to_string(getpid()) + " (async_test)";
+  {
+    auto first = SystemFile::open(**loop, path, SystemFile::Access::read_write);
+    REQUIRE_OK(first);
+    REQUIRE_FAILS(Errc::busy, us, SystemFile::open(**loop, path, SystemFile::Access::read_write));
+    REQUIRE_OK(SystemFile::open(**loop, path, SystemFile::Access::read_only));
+  }
+  REQUIRE_OK(SystemFile::open(**loop, path, SystemFile::Access::read_write));
+}
+
+TEST_CASE("a lock of a process on any byte keeps a writer out") {
+  const tests::TemporaryFolder folder;
+  auto loop = Loop::create();
+  const std::string path = folder.path("file");
+  std::ofstream(path) << "abcdef";
+  // This process's own lock of the older kind, which belongs to no description.
+  const int descriptor = open(path.c_str(), O_RDWR | O_CLOEXEC);
+  struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 100, .l_len = 1};
+  REQUIRE(fcntl(descriptor, F_SETLK, &lock) == 0);
+  REQUIRE_FAILS(Errc::busy, "in use by process " + std::to_string(getpid()),
+                SystemFile::open(**loop, path, SystemFile::Access::read_write));
+  close(descriptor);
+  REQUIRE_OK(SystemFile::open(**loop, path, SystemFile::Access::read_write));
 }
 
 TEST_CASE("holes are found, made and cut, on system and memory files") {
