@@ -31,7 +31,7 @@ struct BatLayout {
   bool is_bitmap_index(uint64_t index) const {
     return index % (chunk_ratio() + 1) == chunk_ratio();
   }
-  // The block of a payload entry. REQUIRES: !is_bitmap_index(index).
+  // The block of a payload entry; for a bitmap entry the first block behind its chunk.
   uint64_t block_of(uint64_t index) const { return index - index / (chunk_ratio() + 1); }
 };
 
