@@ -117,6 +117,7 @@ Result<void> SystemFile::examine() {
   is_block_device_ = S_ISBLK(status.st_mode);
   if (S_ISREG(status.st_mode)) {
     size_bytes_ = uint64_t(status.st_size);
+    allocated_bytes_ = uint64_t(status.st_blocks) * 512;  // stat(2): in units of 512 bytes
     return {};
   }
   if (!is_block_device_)

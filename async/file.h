@@ -95,6 +95,8 @@ class SystemFile final : public File {
   int descriptor(uint64_t, uint64_t) const override { return descriptor_; }
 
   bool is_block_device() const { return is_block_device_; }
+  // What the file took of its file system when it was opened, bytes; 0 for block devices.
+  uint64_t allocated_bytes() const { return allocated_bytes_; }
   // Device and inode: two files with one identity are the same file.
   std::pair<uint64_t, uint64_t> identity() const { return {device_, inode_}; }
 
@@ -106,6 +108,7 @@ class SystemFile final : public File {
   int descriptor_;
   std::string name_;
   uint64_t size_bytes_ = 0;
+  uint64_t allocated_bytes_ = 0;
   uint64_t device_ = 0;
   uint64_t inode_ = 0;
   bool is_block_device_ = false;

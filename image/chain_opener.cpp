@@ -6,7 +6,6 @@
 
 #include <algorithm>
 
-#include "image/open_file.h"
 #include "image/parent_search.h"
 
 namespace vhdkit::image {
@@ -68,7 +67,7 @@ Async<void> ChainOpener::open_first(const std::string& path) {
                    fmt::format("{}: has no parent, but {} was given as its parent", path,
                                *options_.parent_path));
   links_.emplace_back().tried.push_back(path);
-  accept(path, opened.format, opened.identity, std::move(layer));
+  accept(path, opened, std::move(layer));
   co_return Result<void>();
 }
 
@@ -132,7 +131,7 @@ Async<ChainOpener::Attempt> ChainOpener::try_candidate(const std::string& candid
   if (attempt.verdict != LinkVerdict::ok) co_return attempt;
   std::vector<std::string> warnings = time_stamp_warnings(**layer);
   links_.emplace_back().warnings = std::move(warnings);
-  accept(candidate, opened->format, opened->identity, std::move(*layer));
+  accept(candidate, *opened, std::move(*layer));
   co_return attempt;
 }
 
@@ -177,11 +176,12 @@ std::vector<std::string> ChainOpener::time_stamp_warnings(const disk::Layer& par
                   child_path(), std::abs(difference), difference > 0 ? "later" : "earlier")};
 }
 
-void ChainOpener::accept(const std::string& path, Format format, FileIdentity identity,
+void ChainOpener::accept(const std::string& path, const OpenedFile& opened,
                          std::unique_ptr<disk::Layer> layer) {
   links_.back().path = path;
-  links_.back().format = format;
-  depth_of_file_[identity] = layers_.size();
+  links_.back().format = opened.format;
+  links_.back().allocated_bytes = opened.allocated_bytes;
+  depth_of_file_[opened.identity] = layers_.size();
   layers_.push_back(std::move(layer));
 }
 

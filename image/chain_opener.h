@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "image/image.h"
+#include "image/open_file.h"
 
 namespace vhdkit::image {
 
@@ -45,7 +46,7 @@ class ChainOpener {
   Attempt meet_again(const std::string& candidate, size_t depth) const;
   Attempt compare_with_reference(const std::string& candidate, const disk::Layer& parent) const;
   std::vector<std::string> time_stamp_warnings(const disk::Layer& parent) const;
-  void accept(const std::string& path, Format format, FileIdentity identity,
+  void accept(const std::string& path, const OpenedFile& opened,
               std::unique_ptr<disk::Layer> layer);
   void end_broken(Attempt attempt, std::vector<std::string> tried);
   std::string where_it_was_looked_for(const std::vector<std::string>& tried) const;

@@ -44,6 +44,7 @@ std::string_view verdict_name(LinkVerdict verdict);
 struct ChainLink {
   std::string path;              // as opened, or the first path tried where it is missing
   std::optional<Format> format;  // of an opened image
+  uint64_t allocated_bytes = 0;  // what an opened image's file takes of its file system
   LinkVerdict verdict = LinkVerdict::ok;
   std::string message;                // for verdicts other than ok: names child and parent
   std::vector<std::string> tried;     // every path looked at for this image

@@ -24,7 +24,10 @@ Async<void> unpack(OpenedFile& opened, std::optional<Format> format) {
 Async<OpenedFile> open_file(async::Loop& loop, const std::string& path,
                             std::optional<Format> format) {
   CO_TRY_LET(auto file, async::SystemFile::open(loop, path, async::SystemFile::Access::read_only));
-  OpenedFile opened{.file = nullptr, .format = Format::raw, .identity = file->identity()};
+  OpenedFile opened{.file = nullptr,
+                    .format = Format::raw,
+                    .identity = file->identity(),
+                    .allocated_bytes = file->allocated_bytes()};
   opened.file = std::move(file);
   // Whoever says raw gets the bytes as they lie there, whatever they look like.
   if (format == Format::raw) co_return std::move(opened);

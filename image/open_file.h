@@ -17,6 +17,7 @@ struct OpenedFile {
   std::unique_ptr<File> file;  // of the image's bytes: those that a gzip file unpacks to
   Format format = Format::raw;
   std::pair<uint64_t, uint64_t> identity;  // SystemFile::identity() of what lies on the disk
+  uint64_t allocated_bytes = 0;            // SystemFile::allocated_bytes(), likewise
 };
 
 // Opens the file for reading and finds its format, unless it is given. A gzip file is unpacked
