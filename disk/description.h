@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -26,6 +27,13 @@ class Description {
 
   void add(std::string key, Value value) { fields_.push_back({std::move(key), std::move(value)}); }
   const std::vector<Field>& fields() const { return fields_; }
+  // The text of the field; empty where there is none, or where it is no text.
+  std::string text(std::string_view key) const {
+    for (const Field& field : fields_)
+      if (const auto* text = std::get_if<std::string>(&field.value); text && field.key == key)
+        return *text;
+    return "";
+  }
 
  private:
   std::vector<Field> fields_;

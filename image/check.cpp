@@ -13,14 +13,6 @@ namespace {
 
 using disk::Severity;
 
-// The field's text where the layer describes itself with one; empty otherwise.
-std::string described(const disk::Description& description, std::string_view key) {
-  for (const disk::Description::Field& field : description.fields())
-    if (const auto* text = std::get_if<std::string>(&field.value); text && field.key == key)
-      return *text;
-  return "";
-}
-
 Result<bool> has_holes(File& file) {
   TRY_LET(const std::optional<async::FileRange> first, file.next_data(0, file.size_bytes()));
   return file.size_bytes() > 0 && (!first || first->length < file.size_bytes());
@@ -30,16 +22,16 @@ ImageFacts facts_of(Image& image, const OpenedFile& opened, bool is_sparse) {
   disk::Layer& layer = image.disk().layer(0);
   const disk::Description description = layer.describe();
   return {.format = opened.format,
-          .subformat = parse_subformat(described(description, "type")).value_or(Subformat::fixed),
+          .subformat = parse_subformat(description.text("type")).value_or(Subformat::fixed),
           .disk_bytes = layer.geometry().size_bytes,
           .file_bytes = opened.file->size_bytes(),
           .block_bytes = layer.block_size_bytes(),
           .logical_sector_bytes = layer.geometry().logical_sector_bytes,
           .physical_sector_bytes = layer.geometry().physical_sector_bytes,
-          .log_is_dirty = described(description, "log-state") == "dirty",
+          .log_is_dirty = description.text("log-state") == "dirty",
           .has_file_holes = is_sparse,
-          .creator_host_os = described(description, "creator-host-os"),
-          .creator_application = described(description, "creator-application"),
+          .creator_host_os = description.text("creator-host-os"),
+          .creator_application = description.text("creator-application"),
           .file_name = std::filesystem::path(image.path()).filename().string()};
 }
 
