@@ -1,0 +1,123 @@
+#include <errno.h>
+#include <fmt/format.h>
+
+#include "tools/console.h"
+#include "tools/help.h"
+#include "tools/signals.h"
+#include "tools/verb.h"
+
+namespace vhdkit::tools {
+namespace {
+
+using Words = std::vector<std::string>;
+
+// A verb with the words behind it, and what the user typed to get there.
+struct Call {
+  const VerbEntry* entry;
+  Words words;
+  std::string called;  // "vhd info", "vhd-convert"
+};
+
+int usage_error(std::string_view message, std::string_view called, int code) {
+  complain(message);
+  say(fmt::format("Try \"{} --help\".", called));
+  return code;
+}
+
+// What cannot be helped by other arguments, and what can.
+std::string advice_for(const Error& error) {
+  if (error.code == Errc::exists) return "; --force replaces it";
+  return "";
+}
+
+int run_verb(const Call& call) {
+  const auto verb = call.entry->make();
+  Arguments arguments;
+  verb->declare(arguments);
+  const auto parsed = arguments.parse(call.words);
+  if (!parsed) return usage_error(parsed.error().message, call.called, verb->failure_code());
+  if (*parsed == Arguments::Outcome::help_wanted) {
+    print(verb_help(*call.entry, call.called));
+    return 0;
+  }
+  auto loop = async::Loop::create();
+  auto done = loop ? verb->run(**loop) : Result<int>(std::unexpected(loop.error()));
+  if (done) return *done;
+  complain(done.error().message + advice_for(done.error()));
+  return verb->failure_code();
+}
+
+int run_help(const Words& words) {
+  if (words.size() == 2 && words[0] == "--man") {
+    const auto page = manual(words[1]);
+    if (!page) return usage_error(page.error().message, "vhd", 1);
+    print(*page);
+    return 0;
+  }
+  if (words.empty()) {
+    print(program_help());
+    return 0;
+  }
+  const VerbEntry* const entry = words.size() == 1 ? find_verb(words[0]) : nullptr;
+  if (entry == nullptr) return usage_error("help takes the name of one verb", "vhd", 1);
+  print(verb_help(*entry, "vhd " + words[0]));
+  return 0;
+}
+
+bool asks_for_help(const std::string& word) { return word == "--help" || word == "-h"; }
+
+Words without_first(const Words& words) { return {words.begin() + 1, words.end()}; }
+
+int run_vhd(const Words& words) {
+  if (words.empty()) return usage_error("a verb is missing", "vhd", 1);
+  if (asks_for_help(words[0])) return run_help({});
+  if (words[0] == "help") return run_help(without_first(words));
+  if (words[0] == "--version") {
+    print(fmt::format("vhd {}\n", VHDKIT_VERSION));
+    return 0;
+  }
+  const VerbEntry* const entry = find_verb(words[0]);
+  if (entry == nullptr)
+    return usage_error(fmt::format("there is no verb \"{}\"", words[0]), "vhd", 1);
+  return run_verb({entry, without_first(words), fmt::format("vhd {}", entry->name)});
+}
+
+int run_inspect(const Words& words) {
+  if (words.empty()) return usage_error("an image is missing", "vhd-inspect", 1);
+  if (asks_for_help(words[0])) {
+    print(inspect_help());
+    return 0;
+  }
+  const VerbEntry* const entry = find_verb(words[0]);
+  if (entry == nullptr) return run_verb({find_verb("info"), words, "vhd-inspect"});
+  if (!entry->is_for_inspection)
+    return usage_error(
+        fmt::format("{} changes or makes images; vhd {} does that", entry->name, entry->name),
+        "vhd-inspect", 1);
+  return run_verb({entry, without_first(words), fmt::format("vhd-inspect {}", entry->name)});
+}
+
+int run(int argc, char** argv) {
+  open_missing_streams();
+  const Words words(argv + (argc > 0 ? 1 : 0), argv + argc);
+  const std::string_view name = program_invocation_short_name;
+  int code = 1;
+  if (name == "vhd-convert") {
+    code = run_verb({find_verb("convert"), words, "vhd-convert"});
+  } else if (name == "vhd-inspect") {
+    code = run_inspect(words);
+  } else {
+    code = run_vhd(words);
+  }
+  end_by_caught_signal();
+  if (auto printed = finish_printing(); !printed) {
+    complain(printed.error().message);
+    return code == 0 ? 1 : code;
+  }
+  return code;
+}
+
+}  // namespace
+}  // namespace vhdkit::tools
+
+int main(int argc, char** argv) { return vhdkit::tools::run(argc, argv); }

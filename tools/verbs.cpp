@@ -1,0 +1,21 @@
+#include <algorithm>
+
+#include "tools/verb.h"
+
+namespace vhdkit::tools {
+namespace {
+
+constexpr VerbEntry entries[] = {
+    {"info", make_info, true},
+};
+
+}  // namespace
+
+std::span<const VerbEntry> verbs() { return entries; }
+
+const VerbEntry* find_verb(std::string_view name) {
+  const auto found = std::ranges::find(entries, name, &VerbEntry::name);
+  return found == std::end(entries) ? nullptr : found;
+}
+
+}  // namespace vhdkit::tools
