@@ -7,6 +7,9 @@ namespace {
 
 constexpr VerbEntry entries[] = {
     {"info", make_info, true},
+    {"check", make_check, true},
+    {"map", make_map, true},
+    {"chain", make_chain, true},
 };
 
 }  // namespace
