@@ -6,10 +6,8 @@ namespace vhdkit::tools {
 namespace {
 
 constexpr VerbEntry entries[] = {
-    {"info", make_info, true},
-    {"check", make_check, true},
-    {"map", make_map, true},
-    {"chain", make_chain, true},
+    {"info", make_info, true},   {"check", make_check, true},     {"map", make_map, true},
+    {"chain", make_chain, true}, {"compare", make_compare, true}, {"hash", make_hash, true},
 };
 
 }  // namespace
