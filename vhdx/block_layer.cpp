@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 namespace vhdkit::vhdx {
 namespace {
@@ -108,6 +109,25 @@ Async<BlockLayer::Bits> BlockLayer::bits_at(uint64_t disk_offset) {
   co_return bits;
 }
 
+// Adds the blocks from disk_offset on whose entries lie in a hole of the file and so are zero;
+// returns where they end.
+Result<uint64_t> BlockLayer::append_hole(uint64_t disk_offset, uint64_t end,
+                                         ExtentList& extents) const {
+  const BatLayout& bat = layout_.bat;
+  const uint64_t index = bat.payload_index(disk_offset / bat.block_bytes);
+  TRY_LET(const std::optional<async::FileRange> data,
+          file_->next_data(layout_.entry_offset(index), layout_.entry_offset(bat.entry_count())));
+  uint64_t hole_end = end;
+  if (data) {
+    const uint64_t data_index = (data->file_offset - layout_.bat_offset) / sizeof(le64);
+    hole_end = std::clamp(bat.block_of(data_index) * bat.block_bytes, disk_offset, end);
+  }
+  if (hole_end > disk_offset)
+    extents.append(
+        {.disk_offset = disk_offset, .length = hole_end - disk_offset, .kind = absent_kind_});
+  return hole_end;
+}
+
 Async<void> BlockLayer::resolve(uint64_t disk_offset, uint64_t length, ExtentList& extents) {
   const uint64_t end = disk_offset + length;
   const size_t enough = extents.size() + extents_at_once;
@@ -116,6 +136,11 @@ Async<void> BlockLayer::resolve(uint64_t disk_offset, uint64_t length, ExtentLis
   while (disk_offset < end && extents.size() < enough) {
     const uint64_t block = disk_offset / layout_.bat.block_bytes;
     const uint64_t index = layout_.bat.payload_index(block);
+    // Of a large disk, a range of many pieces is nearly all hole.
+    if (!entries.have(index) && end - disk_offset > entries_per_piece * layout_.bat.block_bytes) {
+      CO_TRY_LET(const uint64_t hole_end, append_hole(disk_offset, end, extents));
+      if (std::exchange(disk_offset, hole_end) < hole_end) continue;
+    }
     if (!entries.have(index)) {
       CO_TRY_LET(entries, co_await entries_at(index));
     }

@@ -48,6 +48,7 @@ class BlockLayer final : public disk::Layer {
   };
 
   Async<Entries> entries_at(uint64_t index);
+  Result<uint64_t> append_hole(uint64_t disk_offset, uint64_t end, disk::ExtentList& extents) const;
   Async<Bits> bits_at(uint64_t disk_offset);
   // Adds the part's extents until there are `enough`; returns how far it came.
   uint64_t append_part(const Part& part, uint64_t entry, const Bits& bits, size_t enough,

@@ -212,6 +212,13 @@ TEST_CASE("a 64 TiB disk costs what is allocated of it: holes of the BAT are not
   CHECK(extents.size() == 2);
   CHECK(extents[1].file_offset == 521 * MiB);
   CHECK(bytes_read == 0);
+  extents.clear();
+  REQUIRE_OK(await((*layer)->resolve(1 * MiB + 512, 64 * TiB - 1 * MiB - 512, extents)));
+  REQUIRE(extents.size() == 2);
+  CHECK(extents[0].kind == disk::ExtentKind::zero);
+  CHECK(extents[0].disk_offset == 1 * MiB + 512);
+  CHECK(extents[1].disk_offset == 64 * TiB - 1 * MiB);
+  CHECK(bytes_read == 0);
 }
 
 }  // namespace
