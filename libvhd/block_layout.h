@@ -14,8 +14,8 @@ namespace vhdkit::libvhd {
 struct Structure {
   std::string name;  // "the BAT"
   uint64_t file_offset;
-  uint64_t length;  // bytes, as far as its content goes
-  uint64_t room;    // bytes, with its padding
+  uint64_t length;                             // bytes, as far as its content goes
+  uint64_t room;                               // bytes, with its padding
   std::optional<uint32_t> locator_index = {};  // set for a parent locator's data
 };
 

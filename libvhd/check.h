@@ -7,7 +7,8 @@
 namespace vhdkit::libvhd {
 
 // Adds every finding there is, each with a stable code that begins with "vhd-"; reads no payload.
-// `usage` stays zero where the file tells no block. Errors: io only.
+// `usage` counts blocks where the file has any, and stays zero where it cannot be followed so far.
+// Errors: io only.
 Async<void> check(File& file, disk::Findings& findings, disk::BlockUsage& usage);
 
 }  // namespace vhdkit::libvhd

@@ -92,6 +92,16 @@ inline constexpr uint32_t unused_bat_entry = 0xffffffff;
 inline constexpr uint32_t default_block_bytes = 2 * MiB;
 inline constexpr uint32_t min_block_bytes = 512 * KiB;
 
+// Not in the specification: blktap (XenServer) keeps a map of the full blocks, announced in the
+// sector behind the BAT. Facts: blktap's vhd.h.
+struct BatmapHeader {
+  be64 cookie;         // "tdbatmap"
+  be64 batmap_offset;  // bytes
+  be32 batmap_size;    // sectors
+};
+static_assert(OnDisk<BatmapHeader> && sizeof(BatmapHeader) == 20);
+inline constexpr uint64_t batmap_cookie = 0x74646261746d6170;  // "tdbatmap"
+
 // Spec "Creator Application"; others are in docs/formats/vhd.md.
 inline constexpr uint32_t creator_of(const char (&text)[5]) {
   return uint32_t(uint8_t(text[0])) << 24 | uint32_t(uint8_t(text[1])) << 16 |

@@ -32,9 +32,11 @@ PathKind kind_of(uint32_t platform_code) {
   }
 }
 
-int rank_of(const LocatedParent& located) {
+// In the order of trying, then of the header.
+std::pair<int, uint32_t> rank_of(const LocatedParent& located) {
   constexpr uint32_t order[] = {platform_w2ru, platform_w2ku, platform_wi2r, platform_wi2k};
-  return int(std::ranges::find(order, located.locator.platform_code) - std::begin(order));
+  const auto found = std::ranges::find(order, located.locator.platform_code);
+  return {int(found - std::begin(order)), located.locator.index};
 }
 
 // The name is a plain file name from most writers and a whole path in snapshots (.avhd).
@@ -98,7 +100,7 @@ Async<std::vector<LocatedParent>> read_parent_locators(File& file, const Dynamic
     }
     all.push_back(std::move(located));
   }
-  std::ranges::stable_sort(all, {}, rank_of);
+  std::ranges::sort(all, {}, rank_of);
   co_return all;
 }
 

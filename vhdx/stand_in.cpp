@@ -1,4 +1,3 @@
-#include "libvhd/check.h"
 #include "vhdx/check.h"
 
 namespace vhdkit::vhdx {
@@ -6,7 +5,3 @@ namespace vhdkit::vhdx {
 Async<void> check(File&, disk::Findings&, disk::BlockUsage&) { co_return Result<void>(); }
 
 }  // namespace vhdkit::vhdx
-
-namespace vhdkit::libvhd {
-Async<void> check(File&, disk::Findings&, disk::BlockUsage&) { co_return Result<void>(); }
-}  // namespace vhdkit::libvhd
