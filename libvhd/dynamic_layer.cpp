@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "async/task_group.h"
 #include "libvhd/describe.h"
 
 namespace vhdkit::libvhd {
@@ -17,6 +18,7 @@ using disk::RecentPieces;
 constexpr uint64_t entries_per_piece = 16 * KiB;  // of the BAT: 64 KiB, 32 GiB of an ordinary disk
 constexpr size_t table_pieces_kept = 16;
 constexpr size_t bitmaps_kept = 16;
+constexpr size_t bitmaps_at_once = 8;  // fewer than are kept
 constexpr size_t extents_at_once = 4096;
 
 bool bit_at(std::span<const std::byte> bitmap, uint64_t sector) {
@@ -51,67 +53,101 @@ DynamicLayer::DynamicLayer(std::unique_ptr<File> file, DynamicImage image)
 }
 
 Async<void> DynamicLayer::resolve(uint64_t disk_offset, uint64_t length, ExtentList& extents) {
-  const uint64_t end = disk_offset + length;
+  Range range{.disk_offset = disk_offset, .end = disk_offset + length};
   const size_t enough = extents.size() + extents_at_once;
-  while (disk_offset < end && extents.size() < enough) {
-    const uint64_t block_index = disk_offset / layout_.block_bytes;
-    const Span span{.disk_offset = disk_offset,
-                    .end = std::min(end, (block_index + 1) * layout_.block_bytes)};
-    CO_TRY_LET(disk_offset, co_await resolve_block(span, extents, enough));
+  std::vector<Block> run;
+  while (range.disk_offset < range.end && extents.size() < enough) {
+    const uint64_t block_index = range.disk_offset / layout_.block_bytes;
+    CO_TRY_LET(const TablePart part, co_await table_part(block_index));
+    range.disk_offset = skip_unused(part, range, extents);
+    CO_TRY(collect_run(part, range, run));
+    CO_TRY(co_await read_bitmaps(run));
+    for (const Block& block : run)
+      if (extents.size() < enough) range.disk_offset = resolve_block(block, range, extents, enough);
   }
   co_return Result<void>();
 }
 
-// Returns how far it came.
-Async<uint64_t> DynamicLayer::resolve_block(Span span, ExtentList& extents, size_t enough) {
-  const uint64_t block_index = span.disk_offset / layout_.block_bytes;
-  const uint64_t block_start = block_index * layout_.block_bytes;
-  CO_TRY_LET(const uint32_t entry, co_await bat_entry(block_index));
-  if (entry == unused_bat_entry) {
-    const Extent hole{.disk_offset = span.disk_offset,
-                      .length = span.end - span.disk_offset,
-                      .kind = clear_kind_};
-    extents.append(hole);
-    co_return span.end;
-  }
-  CO_TRY(check_entry(block_index, entry));
-  const uint64_t bitmap_offset = uint64_t{entry} * sector_bytes;
-  const uint64_t data_offset = bitmap_offset + layout_.bitmap_bytes();
-  CO_TRY_LET(const RecentPieces::Piece bitmap,
-             co_await bitmaps_.read(*file_, bitmap_offset, layout_.bitmap_bytes()));
-  const uint64_t end_sector = ceil_div(span.end - block_start, sector_bytes);
-  uint64_t at = span.disk_offset;
-  while (at < span.end && extents.size() < enough) {
-    const uint64_t sector = (at - block_start) / sector_bytes;
-    const bool here = bit_at(*bitmap, sector);
-    const uint64_t run_end =
-        std::min(span.end, block_start + end_of_run(*bitmap, sector, end_sector) * sector_bytes);
-    const Extent extent{.disk_offset = at,
-                        .length = run_end - at,
-                        .kind = here ? ExtentKind::data : clear_kind_,
-                        .file_offset = here ? data_offset + (at - block_start) : 0};
-    extents.append(extent);
-    at = run_end;
-  }
-  co_return at;
+// Returns how far it came: the first allocated block, or an end.
+uint64_t DynamicLayer::skip_unused(const TablePart& part, Range range, ExtentList& extents) const {
+  uint64_t at = range.disk_offset;
+  for (uint64_t index = at / layout_.block_bytes;
+       at < range.end && index < part.end_index() && part.entry(index) == unused_bat_entry; ++index)
+    at = std::min(range.end, (index + 1) * layout_.block_bytes);
+  if (at > range.disk_offset)
+    extents.append(
+        {.disk_offset = range.disk_offset, .length = at - range.disk_offset, .kind = clear_kind_});
+  return at;
 }
 
-// The piece of the BAT that holds the block's entry.
-Async<RecentPieces::Piece> DynamicLayer::table_piece(uint64_t block_index) {
+// The allocated blocks that follow each other.
+Result<void> DynamicLayer::collect_run(const TablePart& part, Range range,
+                                       std::vector<Block>& run) const {
+  run.clear();
+  const uint64_t first = range.disk_offset / layout_.block_bytes;
+  const uint64_t end = std::min(
+      {part.end_index(), ceil_div(range.end, layout_.block_bytes), first + bitmaps_at_once});
+  for (uint64_t index = first; index < end && part.entry(index) != unused_bat_entry; ++index) {
+    TRY(check_entry(index, part.entry(index)));
+    run.push_back({.index = index, .entry = part.entry(index)});
+  }
+  return {};
+}
+
+// What is not here is read at once: a bitmap is one small request, far from the next one.
+Async<void> DynamicLayer::read_bitmaps(std::vector<Block>& run) {
+  async::TaskGroup reads;
+  for (Block& block : run) {
+    block.bitmap = bitmaps_.find(uint64_t{block.entry} * sector_bytes);
+    if (!block.bitmap) reads.start(read_bitmap(block));
+  }
+  co_return co_await reads.finish();
+}
+
+Async<void> DynamicLayer::read_bitmap(Block& block) {
+  const uint64_t file_offset = uint64_t{block.entry} * sector_bytes;
+  CO_TRY_LET(block.bitmap, co_await bitmaps_.read(*file_, file_offset, layout_.bitmap_bytes()));
+  co_return Result<void>();
+}
+
+// Returns how far it came: the block's end, the range's, or where there are enough extents.
+uint64_t DynamicLayer::resolve_block(const Block& block, Range range, ExtentList& extents,
+                                     size_t enough) const {
+  const uint64_t block_start = block.index * layout_.block_bytes;
+  const uint64_t data_offset = uint64_t{block.entry} * sector_bytes + layout_.bitmap_bytes();
+  const uint64_t end = std::min(range.end, block_start + layout_.block_bytes);
+  const uint64_t end_sector = ceil_div(end - block_start, sector_bytes);
+  uint64_t at = range.disk_offset;
+  while (at < end && extents.size() < enough) {
+    const uint64_t sector = (at - block_start) / sector_bytes;
+    const bool here = bit_at(*block.bitmap, sector);
+    const uint64_t run_end =
+        std::min(end, block_start + end_of_run(*block.bitmap, sector, end_sector) * sector_bytes);
+    extents.append({.disk_offset = at,
+                    .length = run_end - at,
+                    .kind = here ? ExtentKind::data : clear_kind_,
+                    .file_offset = here ? data_offset + (at - block_start) : 0});
+    at = run_end;
+  }
+  return at;
+}
+
+// The part of the BAT that holds the block's entry.
+Async<DynamicLayer::TablePart> DynamicLayer::table_part(uint64_t block_index) {
   if (block_index >= layout_.table_entries)
     co_return fail(Errc::corrupt,
                    fmt::format("{}: {} is missing: the BAT has {} entries, the file room for {}",
                                file_->name(), entry_name(layout_, block_index),
                                image_.header.max_table_entries, layout_.table_entries));
-  const uint64_t first = align_down(block_index, entries_per_piece);
-  const uint64_t count = std::min(entries_per_piece, layout_.table_entries - first);
-  const uint64_t piece_offset = layout_.table_offset + first * sizeof(be32);
-  co_return co_await table_pieces_.read(*file_, piece_offset, count * sizeof(be32));
-}
-
-Async<uint32_t> DynamicLayer::bat_entry(uint64_t block_index) {
-  CO_TRY_LET(const RecentPieces::Piece piece, co_await table_piece(block_index));
-  co_return uint32_t(*load<be32>(*piece, block_index % entries_per_piece * sizeof(be32)));
+  TablePart part{.first_index = align_down(block_index, entries_per_piece)};
+  const uint64_t count = std::min(entries_per_piece, layout_.table_entries - part.first_index);
+  const uint64_t file_offset = layout_.table_offset + part.first_index * sizeof(be32);
+  part.entries = table_pieces_.find(file_offset);
+  if (!part.entries) {
+    CO_TRY_LET(part.entries,
+               co_await table_pieces_.read(*file_, file_offset, count * sizeof(be32)));
+  }
+  co_return part;
 }
 
 Result<void> DynamicLayer::check_entry(uint64_t block_index, uint32_t entry) const {
@@ -123,19 +159,16 @@ Result<void> DynamicLayer::check_entry(uint64_t block_index, uint32_t entry) con
 
 Async<void> DynamicLayer::audit() {
   BlockPlaces places(layout_);
-  bool room = true;
-  for (uint64_t first = 0; room && first < layout_.block_count(); first += entries_per_piece) {
-    CO_TRY_LET(const RecentPieces::Piece piece, co_await table_piece(first));
-    const uint64_t end = std::min(layout_.block_count(), first + piece->size() / sizeof(be32));
-    for (uint64_t index = first; room && index < end; ++index) {
-      const uint32_t entry = *load<be32>(*piece, (index - first) * sizeof(be32));
+  bool has_room = true;
+  for (uint64_t index = 0; has_room && index < layout_.block_count();) {
+    CO_TRY_LET(const TablePart part, co_await table_part(index));
+    const uint64_t end = std::min(layout_.block_count(), part.end_index());
+    for (; has_room && index < end; ++index) {
+      const uint32_t entry = part.entry(index);
       if (entry == unused_bat_entry) continue;
       CO_TRY(check_entry(index, entry));
-      room = places.add(index, entry);
+      has_room = places.add(index, entry);
     }
-    // A BAT that ends early misses its next entry.
-    if (end < std::min(layout_.block_count(), first + entries_per_piece))
-      CO_TRY(co_await table_piece(end));
   }
   co_return check_apart(places);
 }

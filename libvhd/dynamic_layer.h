@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <vector>
 
 #include "disk/layer.h"
 #include "disk/recent_pieces.h"
@@ -32,13 +33,33 @@ class DynamicLayer final : public disk::Layer {
   std::optional<uint32_t> time_stamp() const override { return image_.found.footer.time_stamp; }
 
  private:
-  struct Span {
-    uint64_t disk_offset;
-    uint64_t end;  // both in one block
+  // Consecutive entries of the BAT.
+  struct TablePart {
+    uint64_t first_index = 0;
+    disk::RecentPieces::Piece entries = {};
+
+    uint64_t end_index() const { return first_index + entries->size() / sizeof(be32); }
+    uint32_t entry(uint64_t block_index) const {
+      return *load<be32>(*entries, (block_index - first_index) * sizeof(be32));
+    }
   };
-  Async<disk::RecentPieces::Piece> table_piece(uint64_t block_index);
-  Async<uint32_t> bat_entry(uint64_t block_index);
-  Async<uint64_t> resolve_block(Span span, disk::ExtentList& extents, size_t enough);
+  // An allocated block.
+  struct Block {
+    uint64_t index;
+    uint32_t entry;
+    disk::RecentPieces::Piece bitmap = {};
+  };
+  struct Range {
+    uint64_t disk_offset;
+    uint64_t end;
+  };
+  Async<TablePart> table_part(uint64_t block_index);
+  uint64_t skip_unused(const TablePart& part, Range range, disk::ExtentList& extents) const;
+  Result<void> collect_run(const TablePart& part, Range range, std::vector<Block>& run) const;
+  Async<void> read_bitmaps(std::vector<Block>& run);
+  Async<void> read_bitmap(Block& block);
+  uint64_t resolve_block(const Block& block, Range range, disk::ExtentList& extents,
+                         size_t enough) const;
   Result<void> check_entry(uint64_t block_index, uint32_t entry) const;
   Result<void> check_apart(BlockPlaces& places) const;
 

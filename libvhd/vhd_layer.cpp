@@ -17,6 +17,17 @@ Result<std::unique_ptr<disk::Layer>> open_fixed(std::unique_ptr<File> file, Foun
   return std::make_unique<FixedLayer>(std::move(file), std::move(found));
 }
 
+// The first blktap had the bits of a sector bitmap in the order of a little-endian machine. Facts:
+// blktap's libvhd.c.
+Result<void> check_bit_order(const File& file, const HardDiskFooter& footer) {
+  const bool is_old_blktap =
+      footer.creator_application == creator_of("tap\0") && footer.creator_version == 0x00000001;
+  if (!is_old_blktap) return {};
+  return fail(Errc::unsupported,
+              fmt::format("{}: creator \"{}\" 0.1 wrote sector bitmaps in another order of bits",
+                          file.name(), code_text(footer.creator_application)));
+}
+
 }  // namespace
 
 Async<std::unique_ptr<disk::Layer>> open_layer(std::unique_ptr<File> file) {
@@ -24,6 +35,7 @@ Async<std::unique_ptr<disk::Layer>> open_layer(std::unique_ptr<File> file) {
   CO_TRY_LET(image.found, co_await find_footer(*file));
   const HardDiskFooter& footer = image.found.footer;
   if (footer.type == DiskType::fixed) co_return open_fixed(std::move(file), std::move(image.found));
+  CO_TRY(check_bit_order(*file, footer));
   const uint64_t end = image.found.content_end;
   CO_TRY_LET(image.header, co_await read_dynamic_header(*file, footer.data_offset, end));
   if (footer.type == DiskType::differencing) {

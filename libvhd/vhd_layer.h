@@ -14,7 +14,8 @@ namespace vhdkit::libvhd {
 // parent. Damage that leaves the content readable (a lost tail, a broken locator) is listed in
 // describe() under "warnings".
 //
-// Errors: corrupt; unsupported (version, disk type, block size below 512 KiB); io.
+// Errors: corrupt; unsupported (version, disk type, block size below 512 KiB, bitmaps of blktap
+// 0.1); io.
 Async<std::unique_ptr<disk::Layer>> open_layer(std::unique_ptr<File> file);
 
 }  // namespace vhdkit::libvhd
