@@ -60,10 +60,9 @@ void DynamicWriter::add_locator(uint32_t platform_code, const std::string& path)
   metadata_end_ += room;
 }
 
-uint64_t DynamicWriter::footer_offset() const {
-  if (placed_count_ == 0) return metadata_end_;
-  return data_offset(placed_count_ - 1) + header_.block_size_bytes;
-}
+// Where the next block's bitmap would be: Windows puts new blocks there and finds their data
+// aligned. Facts: makevhdx, issue 5.
+uint64_t DynamicWriter::footer_offset() const { return data_offset(placed_count_) - bitmap_bytes_; }
 
 Result<uint64_t> DynamicWriter::place(uint64_t disk_offset, uint64_t length) {
   assert(length > 0 && range_fits(disk_offset, length, geometry_.size_bytes));

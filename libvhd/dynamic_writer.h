@@ -13,7 +13,7 @@ namespace vhdkit::libvhd {
 
 // Lays out: copy of the footer, header, BAT, parent locators' data, blocks, footer. Each block's
 // data begins on a multiple of 4 KiB with its sector bitmap right before it, so blocks are one
-// stride apart.
+// stride apart; the footer stands where the next block would.
 class DynamicWriter final : public disk::BulkWriter {
  public:
   // REQUIRES: what create() checks.
