@@ -48,7 +48,7 @@ Async<void> check(File& file, disk::Findings& findings, disk::BlockUsage& usage)
   }
   const BlockLayout layout = layout_of(found->footer.size_bytes(), found->footer.data_offset,
                                        *header, located, found->content_end);
-  if (is_differencing) check_locators(layout, *header, located, findings);
+  if (is_differencing) check_parent(layout, found->footer.data_offset, *header, located, findings);
   CO_TRY(co_await check_blocks(file, layout, found->footer.type, findings, usage));
   const bool has_tail = found->content_end < file.size_bytes();
   if (has_tail) usage.image_end_offset = file.size_bytes();

@@ -53,13 +53,22 @@ void check_identity_fields(const Footer& raw, Subject& subject) {
                             uint64_t(raw.data_offset)));
 }
 
+// Facts: blktap's vhd.h.
+bool is_hidden_by_blktap(const Footer& raw) {
+  return raw.creator_application == creator_of("tap\0") && raw.reserved[0] == std::byte{1} &&
+         is_zero(std::span(raw.reserved).subspan(1));
+}
+
 void check_reserved_fields(const Footer& raw, Subject& subject) {
   if ((raw.features & ~features_temporary) != features_reserved)
     subject.add(Severity::warning, "vhd-footer-features", "Features", offsetof(Footer, features),
                 hex(raw.features),
                 fmt::format("features {:#x}: bit 1 should be set and bits above it clear",
                             uint32_t(raw.features)));
-  if (!is_zero(raw.reserved))
+  if (is_hidden_by_blktap(raw))
+    subject.add(Severity::note, "vhd-footer-hidden", "Reserved", offsetof(Footer, reserved), "0x1",
+                "blktap (XenServer) marked the disk as hidden: others are based on it");
+  else if (!is_zero(raw.reserved))
     subject.add(Severity::warning, "vhd-footer-reserved", "Reserved", offsetof(Footer, reserved),
                 "", "reserved bytes should be zero");
   if (raw.saved_state > 1)

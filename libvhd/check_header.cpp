@@ -161,23 +161,27 @@ Async<std::optional<DynamicDiskHeader>> check_header(File& file, const FooterToC
   co_return header_values(raw);
 }
 
-void check_locators(const BlockLayout& layout, const DynamicDiskHeader& header,
-                    const std::vector<LocatedParent>& located, Findings& findings) {
+void check_parent(const BlockLayout& layout, uint64_t header_offset,
+                  const DynamicDiskHeader& header, const std::vector<LocatedParent>& located,
+                  Findings& findings) {
   for (const LocatedParent& one : located) {
-    Subject subject(findings, fmt::format("parent locator {}", one.locator.index),
-                    one.locator.data_offset);
+    const uint64_t entry_offset = header_offset + offsetof(DynamicHeader, parent_locators) +
+                                  one.locator.index * sizeof(ParentLocatorEntry);
+    Subject subject(findings, fmt::format("parent locator {}", one.locator.index), entry_offset);
     check_locator(layout, one, subject);
   }
-  Subject parent(findings, "parent of the differencing disk", 0);
+  Subject parent(findings, "parent of the differencing disk", header_offset);
   if (header.parent_unique_id.is_zero())
-    parent.add(Severity::warning, "vhd-parent-id-zero", "Parent Unique ID", 0,
-               header.parent_unique_id.to_string(), "its unique id is zero: no parent has that");
+    parent.add(Severity::warning, "vhd-parent-id-zero", "Parent Unique ID",
+               offsetof(DynamicHeader, parent_unique_id), header.parent_unique_id.to_string(),
+               "its unique id is zero: no VHD has that, but a raw file of blktap's may be meant");
   const disk::ParentReference reference = parent_reference(header, located);
   const bool can_be_found = std::ranges::any_of(reference.paths, [](const disk::ParentPath& path) {
     return path.kind != disk::PathKind::other;
   });
   if (!can_be_found)
-    parent.add(Severity::warning, "vhd-parent-path-missing", "", 0, "",
+    parent.add(Severity::warning, "vhd-parent-path-missing", "",
+               offsetof(DynamicHeader, parent_locators), "",
                "no locator says in a readable way where it is");
 }
 

@@ -49,9 +49,10 @@ Async<std::optional<FooterToCheck>> check_footers(File& file, disk::Findings& fi
 Async<std::optional<DynamicDiskHeader>> check_header(File& file, const FooterToCheck& footer,
                                                      disk::Findings& findings);
 
-// The parent locators of a differencing image.
-void check_locators(const BlockLayout& layout, const DynamicDiskHeader& header,
-                    const std::vector<LocatedParent>& located, disk::Findings& findings);
+// What a differencing image says of its parent. header_offset: bytes, where the header lies.
+void check_parent(const BlockLayout& layout, uint64_t header_offset,
+                  const DynamicDiskHeader& header, const std::vector<LocatedParent>& located,
+                  disk::Findings& findings);
 
 // The BAT, the blocks' places and bitmaps, and the space between all structures. type: dynamic or
 // differencing. usage.image_end_offset becomes the end of the last block or structure.
