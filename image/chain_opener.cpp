@@ -180,6 +180,7 @@ void ChainOpener::accept(const std::string& path, const OpenedFile& opened,
                          std::unique_ptr<disk::Layer> layer) {
   links_.back().path = path;
   links_.back().format = opened.format;
+  links_.back().identity = opened.identity;
   links_.back().allocated_bytes = opened.allocated_bytes;
   depth_of_file_[opened.identity] = layers_.size();
   layers_.push_back(std::move(layer));

@@ -4,7 +4,6 @@
 #include <map>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "image/image.h"
@@ -30,8 +29,6 @@ class ChainOpener {
   Errc broken_code() const { return broken_code_; }
 
  private:
-  using FileIdentity = std::pair<uint64_t, uint64_t>;
-
   // Why a candidate is not the parent; ok where it is.
   struct Attempt {
     LinkVerdict verdict = LinkVerdict::ok;

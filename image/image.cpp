@@ -2,6 +2,8 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
+
 #include "disk/raw_layer.h"
 #include "image/chain_opener.h"
 
@@ -44,10 +46,12 @@ Async<std::unique_ptr<Image>> Image::inspect(async::Loop& loop, const std::strin
   co_return std::unique_ptr<Image>(new Image(opener.take_links(), opener.take_layers()));
 }
 
-std::unique_ptr<Image> Image::from_raw(std::unique_ptr<File> file) {
+std::unique_ptr<Image> Image::from_raw(std::unique_ptr<File> file,
+                                       std::optional<FileIdentity> identity) {
   std::vector<ChainLink> links(1);
   links.front().path = file->name();
   links.front().format = Format::raw;
+  links.front().identity = identity;
   std::vector<std::unique_ptr<disk::Layer>> layers;
   layers.push_back(std::make_unique<disk::RawLayer>(std::move(file)));
   return std::unique_ptr<Image>(new Image(std::move(links), std::move(layers)));
@@ -61,15 +65,11 @@ std::vector<std::string> Image::warnings() const {
 }
 
 bool Image::contains_file(const std::string& path) const {
-  struct stat asked;
-  if (stat(path.c_str(), &asked) != 0) return false;
-  for (const ChainLink& link : links_) {
-    struct stat status;
-    if (stat(link.path.c_str(), &status) == 0 && status.st_dev == asked.st_dev &&
-        status.st_ino == asked.st_ino)
-      return true;
-  }
-  return false;
+  struct stat status;
+  if (stat(path.c_str(), &status) != 0) return false;
+  const FileIdentity asked = S_ISBLK(status.st_mode) ? FileIdentity(status.st_rdev, 0)
+                                                     : FileIdentity(status.st_dev, status.st_ino);
+  return std::ranges::find(links_, asked, &ChainLink::identity) != links_.end();
 }
 
 }  // namespace vhdkit::image

@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "async/loop.h"
@@ -41,10 +42,14 @@ enum class LinkVerdict {
 };
 std::string_view verdict_name(LinkVerdict verdict);
 
+// Device and inode, as async::SystemFile::identity() gives them.
+using FileIdentity = std::pair<uint64_t, uint64_t>;
+
 struct ChainLink {
-  std::string path;              // as opened, or the first path tried where it is missing
-  std::optional<Format> format;  // of an opened image
-  uint64_t allocated_bytes = 0;  // what an opened image's file takes of its file system
+  std::string path;                      // as opened, or the first path tried where it is missing
+  std::optional<Format> format;          // of an opened image
+  std::optional<FileIdentity> identity;  // of an opened image that has a name somewhere
+  uint64_t allocated_bytes = 0;          // what an opened image's file takes of its file system
   LinkVerdict verdict = LinkVerdict::ok;
   std::string message;                // for verdicts other than ok: names child and parent
   std::vector<std::string> tried;     // every path looked at for this image
@@ -71,8 +76,10 @@ class Image {
   static Async<std::unique_ptr<Image>> inspect(async::Loop& loop, const std::string& path,
                                                const OpenOptions& options);
 
-  // A raw image over a file that is open already; its name is the path.
-  static std::unique_ptr<Image> from_raw(std::unique_ptr<File> file);
+  // A raw image over a file that is open already; its name is the path. identity: of a file that
+  // has a name somewhere, for contains_file().
+  static std::unique_ptr<Image> from_raw(std::unique_ptr<File> file,
+                                         std::optional<FileIdentity> identity = std::nullopt);
 
   disk::LayeredDisk& disk() { return *disk_; }
   const std::string& path() const { return links_.front().path; }
