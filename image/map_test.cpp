@@ -17,9 +17,9 @@ struct Collector final : MapVisitor {
   std::vector<MapEntry> entries;
 };
 
-std::vector<MapEntry> map_of(Image& image, bool refine) {
+std::vector<MapEntry> map_of(async::Loop& loop, Image& image, bool refine) {
   Collector collector;
-  REQUIRE_OK(tests::await(map(image, refine, collector)));
+  REQUIRE_OK(loop.run(map(image, refine, collector)));
   uint64_t end = 0;
   for (const MapEntry& entry : collector.entries) {
     CHECK(entry.disk_offset == end);
@@ -57,8 +57,9 @@ std::unique_ptr<Image> sparse_raw() {
 
 TEST_CASE("a raw file is one piece of data, or its data and holes") {
   const auto image = sparse_raw();
-  CHECK(texts_of(map_of(*image, false)) == Texts{"0+1048576 depth 0 present at 0"});
-  CHECK(texts_of(map_of(*image, true)) ==
+  const auto loop = std::move(*async::Loop::create());
+  CHECK(texts_of(map_of(*loop, *image, false)) == Texts{"0+1048576 depth 0 present at 0"});
+  CHECK(texts_of(map_of(*loop, *image, true)) ==
         Texts{"0+4096 depth 0 present zero at 0", "4096+8192 depth 0 present at 4096",
               "12288+53248 depth 0 present zero at 12288", "65536+8192 depth 0 present at 65536",
               "73728+974848 depth 0 present zero at 73728"});
@@ -98,7 +99,7 @@ TEST_CASE("a chain's map says which image answers, and what none of them allocat
     }
     const auto image = loop->run(Image::open(*loop, folder.path("1"), open_options));
     REQUIRE_OK(image);
-    CHECK(texts_of(map_of(**image, true)) ==
+    CHECK(texts_of(map_of(*loop, **image, true)) ==
           Texts{"0+2097152 depth 1 zero",
                 "2097152+2097152 depth 1 present at " + std::to_string(places[0]),
                 "4194304+2097152 depth 0 present at " + std::to_string(places[1]),
