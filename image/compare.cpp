@@ -76,8 +76,10 @@ Async<Comparison> compare(Image& a, Image& b, bool strict, Progress* progress) {
                         .size_b = b.disk().geometry().size_bytes};
   if (strict && comparison.size_a != comparison.size_b) co_return comparison;
   const ReadAhead::Options options{.request_count = 4};
-  ReadAhead reader_a(a.disk(), options);
-  ReadAhead reader_b(b.disk(), options);
+  ContentCursor cursor_a(a.disk());
+  ContentCursor cursor_b(b.disk());
+  ReadAhead reader_a(a.disk(), cursor_a, options);
+  ReadAhead reader_b(b.disk(), cursor_b, options);
   Side side_a{.reader = reader_a, .rest = {}};
   Side side_b{.reader = reader_b, .rest = {}};
   const uint64_t total = std::max(comparison.size_a, comparison.size_b);

@@ -1,64 +1,78 @@
 #include "image/content.h"
 
 #include <algorithm>
-
-#include "support/checked.h"
+#include <cassert>
 
 namespace vhdkit::image {
 
 using disk::Extent;
 using disk::ExtentKind;
 
-Async<void> ContentCursor::refill() {
-  extents_.clear();
-  next_index_ = 0;
-  const uint64_t left = disk_.geometry().size_bytes - position_;
-  co_return co_await disk_.extents(position_, left, extents_);
+namespace {
+
+void drop_front(Extent& extent, uint64_t length) {
+  extent.disk_offset += length;
+  extent.length -= length;
+  if (extent.kind == ExtentKind::data) extent.file_offset += length;
+}
+
+}  // namespace
+
+Extent take_front(Extent& extent, uint64_t max_bytes) {
+  Extent front = extent;
+  if (front.kind != ExtentKind::zero)
+    front.length = std::min(front.length, max_bytes - front.disk_offset % max_bytes);
+  drop_front(extent, front.length);
+  return front;
+}
+
+Async<Part> ContentCursor::next(uint64_t max_bytes) {
+  if (rest_.length == 0) {
+    if (rest_.disk_offset == disk_.geometry().size_bytes)
+      co_return Part{.extent = {}, .at_end = true};
+    CO_TRY(co_await begin_extent());
+  }
+  Extent uniform = rest_;
+  if (uniform.kind == ExtentKind::data) CO_TRY(cut_at_hole(uniform));
+  const Extent part = take_front(uniform, max_bytes);
+  drop_front(rest_, part.length);
+  co_return Part{.extent = part};
+}
+
+Async<void> ContentCursor::begin_extent() {
+  if (next_index_ == extents_.size()) {
+    extents_.clear();
+    next_index_ = 0;
+    const uint64_t position = rest_.disk_offset;
+    CO_TRY(co_await disk_.extents(position, disk_.geometry().size_bytes - position, extents_));
+  }
+  rest_ = extents_[next_index_++];
+  co_return Result<void>();
 }
 
 // Cuts a data extent at the first change between hole and data, and makes it zero where it begins
 // with a hole.
-Result<void> ContentCursor::refine(Extent& extent) {
-  if (extent.disk_offset < known_data_end_) {
-    extent.length = std::min(extent.length, known_data_end_ - extent.disk_offset);
-    return {};
-  }
+Result<void> ContentCursor::cut_at_hole(Extent& extent) {
   File& file = disk_.layer(extent.depth).file();
-  const uint64_t end = extent.file_offset + extent.length;
-  TRY_LET(const auto data, file.next_data(extent.file_offset, end));
-  const uint64_t data_start = data ? data->file_offset : end;
-  if (data_start > extent.file_offset) {
-    extent.kind = ExtentKind::zero;
-    extent.length = data_start - extent.file_offset;
-    return {};
+  KnownRange& known = known_[extent.depth];
+  if (extent.file_offset < known.hole_start || extent.file_offset >= known.data_end) {
+    // Up to the file's end, not the extent's: the kernel looks that far anyway.
+    TRY_LET(const auto data, file.next_data(extent.file_offset, file.size_bytes()));
+    known.hole_start = extent.file_offset;
+    known.data_start =
+        data ? data->file_offset : std::max(file.size_bytes(), extent.file_offset + extent.length);
+    known.data_end = data ? data->file_offset + data->length : known.data_start;
   }
-  extent.length = data->length;
-  known_data_end_ = extent.disk_offset + data->length;
+  const bool in_hole = extent.file_offset < known.data_start;
+  const uint64_t end = in_hole ? known.data_start : known.data_end;
+  extent.length = std::min(extent.length, end - extent.file_offset);
+  if (in_hole) extent.kind = ExtentKind::zero;
   return {};
 }
 
-Async<Part> ContentCursor::next(uint64_t max_bytes) {
-  if (position_ == disk_.geometry().size_bytes) co_return Part{.extent = {}, .at_end = true};
-  if (next_index_ == extents_.size()) CO_TRY(co_await refill());
-
-  Extent extent = extents_[next_index_];
-  const uint64_t passed = position_ - extent.disk_offset;
-  extent.disk_offset = position_;
-  extent.length -= passed;
-  if (extent.kind == ExtentKind::data) {
-    extent.file_offset += passed;
-    CO_TRY(refine(extent));
-  }
-  if (extent.kind != ExtentKind::zero)
-    extent.length = std::min(extent.length, max_bytes - position_ % max_bytes);
-  position_ += extent.length;
-  const Extent& whole = extents_[next_index_];
-  if (position_ == whole.disk_offset + whole.length) ++next_index_;
-  co_return Part{.extent = extent};
-}
-
-ReadAhead::ReadAhead(disk::LayeredDisk& disk, Options options)
-    : disk_(disk), options_(options), cursor_(disk), buffers_(2 * size_t{options.request_count}) {
+ReadAhead::ReadAhead(disk::LayeredDisk& disk, PartSource& parts, Options options)
+    : disk_(disk), parts_(parts), options_(options), buffers_(2 * size_t{options.request_count}) {
+  assert(options.request_count > 0);
   for (Buffer& buffer : buffers_)
     buffer.memory = std::make_unique_for_overwrite<std::byte[]>(options.chunk_bytes);
 }
@@ -74,7 +88,7 @@ Async<void> ReadAhead::top_up() {
   // Zero chunks cost no buffer, so they need a bound of their own.
   const size_t most_pending = 4 * buffers_.size();
   while (!at_end_ && reads_pending_ < options_.request_count && pending_.size() < most_pending) {
-    CO_TRY_LET(const Part part, co_await cursor_.next(options_.chunk_bytes));
+    CO_TRY_LET(const Part part, co_await parts_.next(options_.chunk_bytes));
     const Extent& extent = part.extent;
     at_end_ = part.at_end;
     if (at_end_) break;

@@ -187,7 +187,8 @@ Async<ConvertReport> convert_to_stream(async::Loop&, Image& source, int descript
 
   ConvertReport report;
   const ReadAhead::Options read_options{.request_count = options.request_count};
-  ReadAhead reader(disk, read_options);
+  ContentCursor cursor(disk);
+  ReadAhead reader(disk, cursor, read_options);
   ContentFiller filler(stream, reader, std::move(runs), progress, target.size_bytes, report);
   stream.set_gap_filler(&filler);
   auto written = co_await writer->finish();

@@ -78,20 +78,25 @@ class Hasher {
   std::vector<std::byte> context_;
 };
 
-Async<void> hash_all(ReadAhead& reader, Hasher& hasher, uint64_t total, Progress* progress) {
+// Hashes a run of zeroes, which may be most of a disk of many TiB.
+Result<void> hash_zeroes(Hasher& hasher, const Chunk& run, uint64_t total, Progress* progress) {
   static constexpr std::array<std::byte, 64 * KiB> zeroes{};
+  for (uint64_t done = 0; done < run.length;) {
+    const size_t piece = std::min<uint64_t>(run.length - done, zeroes.size());
+    hasher.update(std::span(zeroes).first(piece));
+    done += piece;
+    TRY(report_progress(progress, run.disk_offset + done, total));
+  }
+  return {};
+}
+
+Async<void> hash_all(ReadAhead& reader, Hasher& hasher, uint64_t total, Progress* progress) {
   while (true) {
     CO_TRY_LET(const Chunk chunk, co_await reader.next());
     if (chunk.length == 0) co_return Result<void>();
     CO_TRY(report_progress(progress, chunk.disk_offset, total));
+    if (chunk.bytes.empty()) CO_TRY(hash_zeroes(hasher, chunk, total, progress));
     hasher.update(chunk.bytes);
-    for (uint64_t left = chunk.bytes.empty() ? chunk.length : 0; left > 0;) {
-      const size_t piece = std::min<uint64_t>(left, zeroes.size());
-      hasher.update(std::span(zeroes).first(piece));
-      left -= piece;
-      if (left % (1 * GiB) == 0)
-        CO_TRY(report_progress(progress, chunk.disk_offset + chunk.length - left, total));
-    }
   }
 }
 
@@ -108,7 +113,8 @@ std::optional<HashAlgorithm> parse_hash_algorithm(std::string_view name) {
 Async<std::string> hash(Image& image, HashAlgorithm algorithm, Progress* progress) {
   CO_TRY(co_await image.disk().audit());
   const ReadAhead::Options options{};
-  ReadAhead reader(image.disk(), options);
+  ContentCursor cursor(image.disk());
+  ReadAhead reader(image.disk(), cursor, options);
   Hasher hasher(algorithm);
   const auto hashed =
       co_await hash_all(reader, hasher, image.disk().geometry().size_bytes, progress);
