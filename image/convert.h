@@ -9,10 +9,14 @@
 
 namespace vhdkit::image {
 
+inline constexpr unsigned max_request_count = 16;
+
 struct ConvertOptions {
-  CreateOptions target;        // size_bytes 0: the source's
+  // size_bytes 0: the source's, rounded up to the target's sectors and to the profile's unit
+  // (Azure: 1 MiB). What lies beyond the source's end is zero.
+  CreateOptions target;
   bool replace = false;        // an existing target is replaced when the new one is whole
-  unsigned request_count = 8;  // -m: transfers in flight
+  unsigned request_count = 8;  // -m: transfers in flight, 1 to max_request_count
   bool allow_clone = true;     // share extents with the source where the file system can
 };
 
@@ -26,12 +30,17 @@ struct ConvertReport {
 };
 
 // Converts the image's whole chain into one new image at target_path: written beside it under a
-// temporary name, flushed, then renamed. The target is a source: Errc::invalid_argument.
+// temporary name, flushed, then renamed. All options are checked before that; any failure leaves
+// what lay there as it was.
+//
+// Errors: invalid_argument (options contradict each other, the target is one of the source's files,
+// the source is empty); exists unless replace; interrupted; as create() and Image::open().
 Async<ConvertReport> convert(async::Loop& loop, Image& source, const std::string& target_path,
                              const ConvertOptions& options, Progress* progress);
 
-// The same into a descriptor that may be a pipe: raw, fixed and dynamic VHD, VHDX. Reads the source
-// twice where the table of blocks comes before them. The descriptor stays open.
+// The same into a descriptor that may be a pipe, from where it stands: byte for byte what convert()
+// writes into a file. Reads the source twice where the table of blocks comes before them. The
+// descriptor stays open.
 Async<ConvertReport> convert_to_stream(async::Loop& loop, Image& source, int descriptor,
                                        const ConvertOptions& options, Progress* progress);
 
@@ -42,9 +51,11 @@ struct Measurement {
 Async<Measurement> measure(async::Loop& loop, Image& source, const ConvertOptions& options,
                            Progress* progress);
 
-// Spools a stream that cannot seek into an unlinked sparse file in folder, and opens it as a raw
-// image.
-Async<std::unique_ptr<Image>> spool_stream(async::Loop& loop, int descriptor,
-                                           const std::string& folder, Progress* progress);
+// Opens what comes out of a descriptor, such as standard input, as a raw image. A regular file or
+// block device that stands at its beginning is read in place; anything else is spooled to its end
+// into an unlinked sparse file in folder, the progress counting what came. The descriptor stays
+// open, and the caller's.
+Async<std::unique_ptr<Image>> open_stream(async::Loop& loop, int descriptor,
+                                          const std::string& folder, Progress* progress);
 
 }  // namespace vhdkit::image

@@ -1,5 +1,6 @@
 #include "image/stream_file.h"
 
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,13 +12,24 @@
 
 namespace vhdkit::image {
 
-StreamFile::StreamFile(int descriptor, std::string name)
-    : descriptor_(descriptor), name_(std::move(name)) {}
+void wait_until_ready(int descriptor, short events) {
+  pollfd waiting{.fd = descriptor, .events = events, .revents = 0};
+  poll(&waiting, 1, -1);
+}
+
+StreamFile::StreamFile(int descriptor, std::string name, const Progress* progress)
+    : descriptor_(descriptor), name_(std::move(name)), progress_(progress) {}
 
 Result<void> StreamFile::append(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
+    if (progress_ != nullptr && progress_->cancelled())
+      return fail(Errc::interrupted, "interrupted");
     const ssize_t written = ::write(descriptor_, bytes.data(), bytes.size());
     if (written < 0 && errno == EINTR) continue;
+    if (written < 0 && errno == EAGAIN) {
+      wait_until_ready(descriptor_, POLLOUT);
+      continue;
+    }
     if (written < 0) return fail_errno(errno, name_ + ": writing");
     bytes = bytes.subspan(size_t(written));
     position_ += uint64_t(written);

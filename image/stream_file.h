@@ -2,8 +2,13 @@
 #pragma once
 
 #include "async/file.h"
+#include "image/progress.h"
 
 namespace vhdkit::image {
+
+// Blocks until a descriptor that does not block has room or bytes (POLLOUT, POLLIN), or a signal
+// comes.
+void wait_until_ready(int descriptor, short events);
 
 // Fills what the writer of a stream leaves out: the payload between pieces of metadata.
 class GapFiller {
@@ -17,11 +22,12 @@ class GapFiller {
 // fail.
 class StreamFile final : public File {
  public:
-  // The descriptor stays the caller's.
-  StreamFile(int descriptor, std::string name);
+  // The descriptor stays the caller's. progress: asked whether it is cancelled when a signal
+  // interrupts a write; may be null.
+  StreamFile(int descriptor, std::string name, const Progress* progress);
 
   void set_gap_filler(GapFiller* filler) { filler_ = filler; }
-  // Appends, for the gap filler.
+  // Appends, for the gap filler. Blocks while the reader is slow.
   Result<void> append(std::span<const std::byte> bytes);
   Result<void> append_zeroes(uint64_t length);
 
@@ -42,6 +48,7 @@ class StreamFile final : public File {
 
   int descriptor_;
   std::string name_;
+  const Progress* progress_;
   uint64_t position_ = 0;
   uint64_t final_size_ = 0;
   GapFiller* filler_ = nullptr;
