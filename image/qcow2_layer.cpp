@@ -137,7 +137,8 @@ Async<uint64_t> Qcow2Layer::l2_table_of(uint64_t l1_index) {
              co_await l1_pieces_.read(*file_, header_.l1_table_offset + piece_start, length));
   const uint64_t value = *load<be64>(*piece, in_table - piece_start);
   CO_TRY(check_l1_entry(l1_index, value));
-  co_return value& offset_mask;
+  const uint64_t table = value & offset_mask;
+  co_return table;
 }
 
 // The entries that lie in one piece of the L2 table with that of the cluster at disk_offset.
