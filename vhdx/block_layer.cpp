@@ -19,8 +19,8 @@ constexpr uint64_t piece_bytes = 64 * KiB;
 constexpr uint64_t entries_per_piece = piece_bytes / sizeof(le64);
 constexpr uint64_t sectors_per_piece = piece_bytes * 8;
 static_assert(max_block_bytes / 512 <= sectors_per_piece);
-constexpr size_t bat_pieces_kept = 16;
-constexpr size_t bitmap_pieces_kept = 16;
+constexpr size_t bat_pieces_kept = 64;
+constexpr size_t bitmap_pieces_kept = 32;
 constexpr size_t extents_at_once = 4096;
 
 bool is_partial(uint64_t entry) {
