@@ -58,21 +58,26 @@ BlockLayout layout_of(uint64_t disk_bytes, uint64_t header_offset, const Dynamic
 
 std::optional<EntryFault> entry_fault(const BlockLayout& layout, uint64_t block_index,
                                       uint32_t entry) {
-  const uint64_t begin = uint64_t{entry} * sector_bytes;
+  const uint64_t begin = begin_of(entry);
   const uint64_t end = begin + layout.bitmap_bytes() + layout.data_bytes(block_index);
-  for (const Structure& structure : layout.structures)
-    if (overlaps(structure, begin, end))
-      return EntryFault{.kind = EntryFault::Kind::in_metadata,
-                        .message = fmt::format("sector {:#x} puts the block upon {} ({:#x} to "
-                                               "{:#x})",
-                                               entry, structure.name, structure.file_offset,
-                                               structure.file_offset + structure.length)};
-  if (end > layout.content_end)
-    return EntryFault{.kind = EntryFault::Kind::past_end,
-                      .message = fmt::format("sector {:#x} puts the block's end ({:#x}) past the "
-                                             "end of the content ({:#x})",
-                                             entry, end, layout.content_end)};
+  for (size_t i = 0; i < layout.structures.size(); ++i)
+    if (overlaps(layout.structures[i], begin, end))
+      return EntryFault{.kind = EntryFault::Kind::in_metadata, .structure_index = i};
+  if (end > layout.content_end) return EntryFault{.kind = EntryFault::Kind::past_end};
   return std::nullopt;
+}
+
+std::string fault_text(const BlockLayout& layout, uint64_t block_index, uint32_t entry,
+                       const EntryFault& fault) {
+  if (fault.kind == EntryFault::Kind::past_end)
+    return fmt::format(
+        "sector {:#x} puts the block's end ({:#x}) past the end of the content "
+        "({:#x})",
+        entry, begin_of(entry) + layout.bitmap_bytes() + layout.data_bytes(block_index),
+        layout.content_end);
+  const Structure& structure = layout.structures[fault.structure_index];
+  return fmt::format("sector {:#x} puts the block upon {} ({:#x} to {:#x})", entry, structure.name,
+                     structure.file_offset, structure.file_offset + structure.length);
 }
 
 std::string entry_name(const BlockLayout& layout, uint64_t block_index) {
@@ -97,8 +102,7 @@ const std::vector<BlockPlaces::Place>& BlockPlaces::sorted() {
 }
 
 uint64_t end_of_place(const BlockLayout& layout, const BlockPlaces::Place& place) {
-  return uint64_t{place.sector} * sector_bytes + layout.bitmap_bytes() +
-         layout.data_bytes(place.block_index);
+  return begin_of(place.sector) + layout.bitmap_bytes() + layout.data_bytes(place.block_index);
 }
 
 }  // namespace vhdkit::libvhd

@@ -10,6 +10,9 @@
 
 namespace vhdkit::libvhd {
 
+// The file offset of a BAT entry's block, bytes.
+constexpr uint64_t begin_of(uint32_t sector) { return uint64_t{sector} * sector_bytes; }
+
 // Something of the file that is no block.
 struct Structure {
   std::string name;  // "the BAT"
@@ -38,16 +41,20 @@ struct BlockLayout {
 BlockLayout layout_of(uint64_t disk_bytes, uint64_t header_offset, const DynamicDiskHeader& header,
                       const std::vector<LocatedParent>& located, uint64_t content_end);
 
-// A BAT entry that cannot be followed.
+// Why a BAT entry cannot be followed.
 struct EntryFault {
   enum class Kind { in_metadata, past_end };
   Kind kind;
-  std::string message;  // "puts the block upon the BAT (0x600 to 0x800)"
+  size_t structure_index = 0;  // of the layout: what the block would lie upon; in_metadata only
 };
 
 // entry: not unused_bat_entry. Nothing where the block lies in its place.
 std::optional<EntryFault> entry_fault(const BlockLayout& layout, uint64_t block_index,
                                       uint32_t entry);
+
+// "sector 0x3 puts the block upon the BAT (0x600 to 0x800)"
+std::string fault_text(const BlockLayout& layout, uint64_t block_index, uint32_t entry,
+                       const EntryFault& fault);
 
 // "BAT entry 17 at offset 0x644"
 std::string entry_name(const BlockLayout& layout, uint64_t block_index);

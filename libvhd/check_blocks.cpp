@@ -18,8 +18,6 @@ using Place = BlockPlaces::Place;
 constexpr uint64_t data_alignment = 4 * KiB;
 constexpr size_t readers_at_once = 8;
 
-uint64_t begin_of(uint32_t sector) { return uint64_t{sector} * sector_bytes; }
-
 Subject entry_subject(const BlockLayout& layout, uint64_t block_index, Findings& findings) {
   return {findings, fmt::format("BAT entry {}", block_index),
           layout.table_offset + block_index * sizeof(be32)};
@@ -71,11 +69,7 @@ class EntryCheck {
   void look_inside(const Place& place) {
     ++usage_.allocated;
     if (const auto fault = entry_fault(layout_, place.block_index, place.sector)) {
-      const bool is_past_end = fault->kind == EntryFault::Kind::past_end;
-      Subject entry = entry_subject(layout_, place.block_index, findings_);
-      entry.add(Severity::corruption,
-                is_past_end ? "vhd-bat-entry-past-end" : "vhd-bat-entry-in-metadata", "", 0,
-                hex(place.sector), fault->message);
+      tell(place, *fault);
       return;
     }
     const uint64_t begin = begin_of(place.sector);
@@ -84,6 +78,19 @@ class EntryCheck {
     previous_end_ = end_of_place(layout_, place);
     if (!is_aligned(begin + layout_.bitmap_bytes(), data_alignment)) unaligned_.add(place);
     has_all_ = inside_.add(place.block_index, place.sector) && has_all_;
+  }
+
+  void tell(const Place& place, const EntryFault& fault) {
+    const bool is_past_end = fault.kind == EntryFault::Kind::past_end;
+    const char* code = is_past_end ? "vhd-bat-entry-past-end" : "vhd-bat-entry-in-metadata";
+    // A hostile BAT has billions of them: those that are only counted get no text.
+    if (++told_[size_t(fault.kind)] > Findings::kept_per_code) {
+      findings_.add({.severity = Severity::corruption, .code = code});
+      return;
+    }
+    Subject entry = entry_subject(layout_, place.block_index, findings_);
+    entry.add(Severity::corruption, code, "", 0, hex(place.sector),
+              fault_text(layout_, place.block_index, place.sector, fault));
   }
 
   // The disk may end before the blocks do: by its geometry, or because it was made with room to
@@ -100,6 +107,7 @@ class EntryCheck {
   BlockPlaces inside_;
   BlockPlaces beyond_;
   Tally unaligned_;
+  uint64_t told_[2] = {};      // by kind of fault
   uint64_t previous_end_ = 0;  // of the block before
   bool has_all_ = true;
 };

@@ -98,14 +98,14 @@ Result<void> DynamicLayer::collect_run(const TablePart& part, Range range,
 Async<void> DynamicLayer::read_bitmaps(std::vector<Block>& run) {
   async::TaskGroup reads;
   for (Block& block : run) {
-    block.bitmap = bitmaps_.find(uint64_t{block.entry} * sector_bytes);
+    block.bitmap = bitmaps_.find(begin_of(block.entry));
     if (!block.bitmap) reads.start(read_bitmap(block));
   }
   co_return co_await reads.finish();
 }
 
 Async<void> DynamicLayer::read_bitmap(Block& block) {
-  const uint64_t file_offset = uint64_t{block.entry} * sector_bytes;
+  const uint64_t file_offset = begin_of(block.entry);
   CO_TRY_LET(block.bitmap, co_await bitmaps_.read(*file_, file_offset, layout_.bitmap_bytes()));
   co_return Result<void>();
 }
@@ -114,7 +114,7 @@ Async<void> DynamicLayer::read_bitmap(Block& block) {
 uint64_t DynamicLayer::resolve_block(const Block& block, Range range, ExtentList& extents,
                                      size_t enough) const {
   const uint64_t block_start = block.index * layout_.block_bytes;
-  const uint64_t data_offset = uint64_t{block.entry} * sector_bytes + layout_.bitmap_bytes();
+  const uint64_t data_offset = begin_of(block.entry) + layout_.bitmap_bytes();
   const uint64_t end = std::min(range.end, block_start + layout_.block_bytes);
   const uint64_t end_sector = ceil_div(end - block_start, sector_bytes);
   uint64_t at = range.disk_offset;
@@ -153,8 +153,9 @@ Async<DynamicLayer::TablePart> DynamicLayer::table_part(uint64_t block_index) {
 Result<void> DynamicLayer::check_entry(uint64_t block_index, uint32_t entry) const {
   const auto fault = entry_fault(layout_, block_index, entry);
   if (!fault) return {};
-  return fail(Errc::corrupt, fmt::format("{}: {}: {}", file_->name(),
-                                         entry_name(layout_, block_index), fault->message));
+  return fail(Errc::corrupt,
+              fmt::format("{}: {}: {}", file_->name(), entry_name(layout_, block_index),
+                          fault_text(layout_, block_index, entry, *fault)));
 }
 
 Async<void> DynamicLayer::audit() {
@@ -176,7 +177,7 @@ Async<void> DynamicLayer::audit() {
 Result<void> DynamicLayer::check_apart(BlockPlaces& places) const {
   const auto& sorted = places.sorted();
   for (size_t i = 1; i < sorted.size(); ++i) {
-    const uint64_t begin = uint64_t{sorted[i].sector} * sector_bytes;
+    const uint64_t begin = begin_of(sorted[i].sector);
     const uint64_t end_before = end_of_place(layout_, sorted[i - 1]);
     if (begin < end_before)
       return fail(Errc::corrupt,

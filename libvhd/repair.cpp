@@ -43,13 +43,13 @@ uint64_t last_end(const std::vector<UsedRange>& used) {
 Result<uint64_t> end_of_block(const File& file, const BlockLayout& layout, uint64_t block_index,
                               uint32_t entry) {
   if (entry == unused_bat_entry) return 0;
-  const uint64_t end = uint64_t{entry} * sector_bytes + layout.bitmap_bytes() + layout.block_bytes;
+  const uint64_t end = begin_of(entry) + layout.bitmap_bytes() + layout.block_bytes;
   // Nobody vouches for entries beyond the disk's end.
   if (block_index >= layout.block_count()) return std::min(end, layout.content_end);
   if (const auto fault = entry_fault(layout, block_index, entry))
-    return fail(Errc::corrupt,
-                fmt::format("{}: it is not sure where the footer belongs: {}: {}", file.name(),
-                            entry_name(layout, block_index), fault->message));
+    return fail(Errc::corrupt, fmt::format("{}: it is not sure where the footer belongs: {}: {}",
+                                           file.name(), entry_name(layout, block_index),
+                                           fault_text(layout, block_index, entry, *fault)));
   return end;
 }
 

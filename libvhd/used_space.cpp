@@ -16,8 +16,7 @@ UsedRange cut(uint64_t begin, uint64_t length, uint64_t content_end) {
 }  // namespace
 
 uint64_t end_of_room(const BlockLayout& layout, const BlockPlaces::Place& place) {
-  const uint64_t end =
-      uint64_t{place.sector} * sector_bytes + layout.bitmap_bytes() + layout.block_bytes;
+  const uint64_t end = begin_of(place.sector) + layout.bitmap_bytes() + layout.block_bytes;
   return std::min(end, layout.content_end);
 }
 
