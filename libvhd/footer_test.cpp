@@ -117,6 +117,7 @@ TEST_CASE("bug class 13: creators differ in which of the footer's two sizes they
       {{"d2v\0", 4}, smaller, current},
       {{"tap\0", 4}, smaller, current},
       {"CTXS", smaller, current},
+      {{"wa\0\0", 4}, smaller, current},
       {"vbox", smaller, current},
       {"????", smaller, current},
       // A geometry that says no size
