@@ -80,13 +80,13 @@ const CreateOptions fixed{.format = Format::vhd, .subformat = Subformat::fixed, 
 const CreateOptions dynamic{.format = Format::vhd, .disk_id = disk_id};
 const CreateOptions small_blocks{
     .format = Format::vhd, .block_size_bytes = 512 * KiB, .disk_id = disk_id};
-const CreateOptions larger{.format = Format::vhd, .size_bytes = 11 * MiB, .disk_id = disk_id};
-const CreateOptions larger_raw{.format = Format::raw, .size_bytes = 11 * MiB};
+const CreateOptions larger{.format = Format::vhd, .size_bytes = 7 * MiB, .disk_id = disk_id};
+const CreateOptions larger_raw{.format = Format::raw, .size_bytes = 7 * MiB};
 const CreateOptions all_targets[] = {raw, fixed, dynamic, small_blocks, larger, larger_raw};
 
 TEST_CASE("a stream is byte for byte what a file would be, and as long as measure says") {
-  for (const uint64_t size : {uint64_t{512}, 2 * MiB, 7 * MiB + 512}) {
-    for (const unsigned pieces : {0u, 9u, 400u}) {
+  for (const uint64_t size : {uint64_t{512}, 2 * MiB, 5 * MiB + 512}) {
+    for (const unsigned pieces : {0u, 9u}) {
       ImagePlace place;
       const Content content = tests::scattered(size, pieces, unsigned(size));
       tests::put_file(place.path("source"), content);
@@ -346,7 +346,7 @@ TEST_CASE("empty input is an empty disk: hashed and compared, not converted") {
     const ConvertOptions sized{.target = larger, .replace = true};
     REQUIRE_OK(
         place.loop().run(convert(place.loop(), **image, place.path("sized"), sized, nullptr)));
-    REQUIRE_EQUAL(place.content("sized"), Content(11 * MiB));
+    REQUIRE_EQUAL(place.content("sized"), Content(7 * MiB));
   }
 }
 
