@@ -176,7 +176,7 @@ Result<std::unique_ptr<image::Image>> open_source(async::Loop& loop, const std::
   if (isatty(STDIN_FILENO) != 0)
     return fail(Errc::invalid_argument, "standard input is a terminal; a disk should come from it");
   ProgressBar bar = progress.open_ended_bar();
-  TRY_LET(auto image, loop.run(image::spool_stream(loop, STDIN_FILENO, spool_folder, &bar)));
+  TRY_LET(auto image, loop.run(image::open_stream(loop, STDIN_FILENO, spool_folder, &bar)));
   bar.finish();
   return image;
 }
