@@ -8,10 +8,10 @@ namespace vhdkit::image {
 struct MapEntry {
   uint64_t disk_offset;
   uint64_t length;
-  uint32_t depth;                       // which image of the chain answers; 0 is the child
-  bool present;                         // some image of the chain allocates it
-  bool zero;                            // reads as zeroes
-  bool encoded;                         // data, but compressed
+  uint32_t depth;  // which image of the chain answers; 0 is the child
+  bool present;    // as qemu-img has it: some image of the chain answers, if only with zeroes
+  bool zero;       // reads as zeroes
+  bool encoded;    // data, but compressed
   std::optional<uint64_t> file_offset;  // of data that lies in the file as it is
 };
 

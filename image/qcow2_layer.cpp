@@ -83,7 +83,6 @@ class Qcow2Layer final : public disk::Layer {
   Result<CompressedPlace> compressed_place(uint64_t descriptor) const;
   Async<Piece> read_cluster(uint64_t descriptor, uint64_t disk_offset);
 
-  ExtentKind unallocated() const { return parent_ ? ExtentKind::parent : ExtentKind::zero; }
   std::string where(const Entry& entry) const;
 
   std::unique_ptr<File> file_;
@@ -186,7 +185,7 @@ Async<void> Qcow2Layer::resolve(uint64_t disk_offset, uint64_t length, ExtentLis
 Result<void> Qcow2Layer::append_entries(const Entries& entries, Part range,
                                         ExtentList& extents) const {
   if (entries.bytes == nullptr) {
-    append(unallocated(), range, extents);
+    append(ExtentKind::parent, range, extents);
     return {};
   }
   const uint64_t end = range.disk_offset + range.length;
@@ -208,7 +207,7 @@ Result<void> Qcow2Layer::append_entry(const Entry& entry, Part part, ExtentList&
   if ((entry.value & l2_zero) != 0) {
     append(ExtentKind::zero, part, extents);
   } else if (cluster_offset == 0) {
-    append(unallocated(), part, extents);
+    append(ExtentKind::parent, part, extents);
   } else {
     TRY(check_cluster_offset(entry));
     append_data(cluster_offset, part, extents);
@@ -278,7 +277,7 @@ Result<void> Qcow2Layer::append_subclusters(const Entry& entry, Part part,
     if ((allocated >> index & 1) != 0) {
       append_data(cluster_offset, piece, extents);
     } else {
-      append((zero >> index & 1) != 0 ? ExtentKind::zero : unallocated(), piece, extents);
+      append((zero >> index & 1) != 0 ? ExtentKind::zero : ExtentKind::parent, piece, extents);
     }
     at = stop;
   }
