@@ -28,8 +28,6 @@ void check_fixed(const FooterToCheck& found, disk::Findings& findings) {
 
 }  // namespace
 
-std::string hex(uint64_t value) { return fmt::format("{:#x}", value); }
-
 Async<void> check(File& file, disk::Findings& findings, disk::BlockUsage& usage) {
   CO_TRY_LET(const std::optional<FooterToCheck> found, co_await check_footers(file, findings));
   if (!found) co_return Result<void>();

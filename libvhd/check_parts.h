@@ -2,39 +2,17 @@
 #pragma once
 
 #include <optional>
-#include <string>
 #include <vector>
 
 #include "async/file.h"
-#include "disk/finding.h"
+#include "disk/subject.h"
 #include "libvhd/block_layout.h"
 #include "libvhd/footer.h"
 
 namespace vhdkit::libvhd {
 
-// Adds the findings of one structure.
-class Subject {
- public:
-  Subject(disk::Findings& findings, std::string structure, uint64_t file_offset)
-      : findings_(findings), structure_(std::move(structure)), file_offset_(file_offset) {}
-
-  // field_offset: bytes from the structure's beginning. The message follows the structure's name.
-  void add(disk::Severity severity, std::string code, std::string field, uint64_t field_offset,
-           std::string value, const std::string& message) {
-    findings_.add({.severity = severity,
-                   .code = std::move(code),
-                   .structure = structure_,
-                   .field = std::move(field),
-                   .file_offset = file_offset_ + field_offset,
-                   .value = std::move(value),
-                   .message = structure_ + ": " + message});
-  }
-
- private:
-  disk::Findings& findings_;
-  std::string structure_;
-  uint64_t file_offset_;
-};
+using disk::hex;
+using disk::Subject;
 
 // The footer to go on with, valid or not.
 struct FooterToCheck {
@@ -58,8 +36,5 @@ void check_parent(const BlockLayout& layout, uint64_t header_offset,
 // differencing. usage.image_end_offset becomes the end of the last block or structure.
 Async<void> check_blocks(File& file, const BlockLayout& layout, DiskType type,
                          disk::Findings& findings, disk::BlockUsage& usage);
-
-// "0x200"
-std::string hex(uint64_t value);
 
 }  // namespace vhdkit::libvhd
