@@ -8,26 +8,6 @@
 namespace vhdkit::vhdx {
 namespace {
 
-std::string item_name(const Guid& id) {
-  if (id == file_parameters_item) return "file parameters";
-  if (id == virtual_disk_size_item) return "virtual disk size";
-  if (id == virtual_disk_id_item) return "virtual disk ID";
-  if (id == logical_sector_size_item) return "logical sector size";
-  if (id == physical_sector_size_item) return "physical sector size";
-  if (id == parent_locator_item) return "parent locator";
-  return fmt::format("item {}", id.to_string());
-}
-
-bool is_user(const MetadataItem& item) { return (item.flags & metadata_is_user) != 0; }
-
-// Users may have items of any identifier: only system items are known ones.
-bool is_known(const MetadataItem& item) {
-  constexpr Guid known[] = {file_parameters_item,      virtual_disk_size_item,
-                            virtual_disk_id_item,      logical_sector_size_item,
-                            physical_sector_size_item, parent_locator_item};
-  return !is_user(item) && std::ranges::find(known, item.id) != std::end(known);
-}
-
 MetadataItem item_values(const MetadataTableEntry& raw) {
   return {.id = Guid::from_stored(raw.item_id),
           .offset = raw.offset,
@@ -37,7 +17,7 @@ MetadataItem item_values(const MetadataTableEntry& raw) {
 
 // [MS-VHDX] 2.6.1.2. An empty item lies nowhere.
 Result<void> check_item(const MetadataItem& item, uint64_t region_bytes) {
-  if (item.is_required() && !is_known(item))
+  if (item.is_required() && !is_known_item(item))
     return fail(Errc::unsupported, "is required and not known here");
   if (item.length > max_metadata_item_bytes)
     return fail(Errc::corrupt,
@@ -75,7 +55,7 @@ Result<std::vector<MetadataItem>> parse_table(std::span<const std::byte> table,
 
 Result<void> check_unique(const std::vector<MetadataItem>& items) {
   std::vector<std::pair<Guid, bool>> keys;
-  for (const MetadataItem& item : items) keys.emplace_back(item.id, is_user(item));
+  for (const MetadataItem& item : items) keys.emplace_back(item.id, item.is_user());
   std::ranges::sort(keys);
   const auto twice = std::ranges::adjacent_find(keys);
   if (twice == keys.end()) return {};
@@ -99,7 +79,7 @@ Result<void> check_apart(std::vector<MetadataItem> items) {
 }
 
 Result<void> check_table(const std::vector<MetadataItem>& items) {
-  const auto user_count = std::ranges::count_if(items, is_user);
+  const auto user_count = std::ranges::count_if(items, &MetadataItem::is_user);
   if (user_count > max_user_metadata_count)
     return fail(Errc::corrupt,
                 fmt::format("{} user items are above {}", user_count, max_user_metadata_count));
@@ -149,7 +129,7 @@ class ItemReader {
  private:
   const MetadataItem* find(const Guid& id) const {
     const auto found = std::ranges::find_if(
-        items_, [&id](const MetadataItem& item) { return item.id == id && is_known(item); });
+        items_, [&id](const MetadataItem& item) { return item.id == id && is_known_item(item); });
     return found == items_.end() ? nullptr : &*found;
   }
 
@@ -252,6 +232,23 @@ std::vector<BuiltItem> built_items(const Metadata& metadata) {
 
 }  // namespace
 
+std::string item_name(const Guid& id) {
+  if (id == file_parameters_item) return "file parameters";
+  if (id == virtual_disk_size_item) return "virtual disk size";
+  if (id == virtual_disk_id_item) return "virtual disk ID";
+  if (id == logical_sector_size_item) return "logical sector size";
+  if (id == physical_sector_size_item) return "physical sector size";
+  if (id == parent_locator_item) return "parent locator";
+  return fmt::format("item {}", id.to_string());
+}
+
+bool is_known_item(const MetadataItem& item) {
+  constexpr Guid known[] = {file_parameters_item,      virtual_disk_size_item,
+                            virtual_disk_id_item,      logical_sector_size_item,
+                            physical_sector_size_item, parent_locator_item};
+  return !item.is_user() && std::ranges::find(known, item.id) != std::end(known);
+}
+
 Async<Metadata> read_metadata(File& file, const Region& region) {
   CO_TRY_LET(std::vector<MetadataItem> items, co_await read_items(file, region));
   ItemReader reader(file, region, std::move(items));
@@ -263,7 +260,7 @@ Async<Metadata> read_metadata(File& file, const Region& region) {
                parse_parent_locator(item, reader.where(parent_locator_item)));
   }
   for (const MetadataItem& item : reader.items())
-    if (!is_known(item)) metadata.unknown.push_back(item);
+    if (!is_known_item(item)) metadata.unknown.push_back(item);
   co_return metadata;
 }
 

@@ -20,8 +20,14 @@ struct MetadataItem {
   uint32_t length = 0;  // bytes
   uint32_t flags = 0;   // metadata_is_user, …
 
+  bool is_user() const { return (flags & metadata_is_user) != 0; }
   bool is_required() const { return (flags & metadata_is_required) != 0; }
 };
+
+// "virtual disk size", "item GUID"
+std::string item_name(const Guid& id);
+// Users may have items of any identifier: only system items are known ones.
+bool is_known_item(const MetadataItem& item);
 
 struct Metadata {
   uint32_t block_size_bytes = 0;

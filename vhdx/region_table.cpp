@@ -17,12 +17,6 @@ struct Place {
   uint64_t length;
 };
 
-std::string region_name(const Guid& guid) {
-  if (guid == bat_region) return "BAT region";
-  if (guid == metadata_region) return "metadata region";
-  return fmt::format("region {}", guid.to_string());
-}
-
 std::string entry_where(uint64_t table_offset, size_t index) {
   return fmt::format("region table entry {} at offset {:#x}", index,
                      table_offset + sizeof(RegionTableHeader) + index * sizeof(RegionTableEntry));
@@ -88,8 +82,6 @@ Region region_values(const RegionTableEntry& raw) {
           .required = (raw.flags & region_required) != 0};
 }
 
-bool is_known(const Guid& guid) { return guid == bat_region || guid == metadata_region; }
-
 // Every entry of a valid copy, each in a place that it may have.
 Result<std::vector<Region>> parse_entries(std::span<const std::byte> table, uint64_t table_offset,
                                           uint64_t file_bytes) {
@@ -99,7 +91,7 @@ Result<std::vector<Region>> parse_entries(std::span<const std::byte> table, uint
     const Region region = region_values(
         *load<RegionTableEntry>(table, sizeof(RegionTableHeader) + i * sizeof(RegionTableEntry)));
     const std::string where = entry_where(table_offset, i);
-    if (region.required && !is_known(region.guid))
+    if (region.required && !is_known_region(region.guid))
       return fail(Errc::unsupported, fmt::format("{}: {} is required and not known here", where,
                                                  region_name(region.guid)));
     TRY(with_context(check_place(region, file_bytes), where));
@@ -153,11 +145,19 @@ Result<void> sort_out(const std::vector<Region>& regions, const FileHeader& head
   TRY_LET(table.bat, known_region(regions, bat_region));
   TRY_LET(table.metadata, known_region(regions, metadata_region));
   for (const Region& region : regions)
-    if (!is_known(region.guid)) table.unknown.push_back(region);
+    if (!is_known_region(region.guid)) table.unknown.push_back(region);
   return {};
 }
 
 }  // namespace
+
+std::string region_name(const Guid& guid) {
+  if (guid == bat_region) return "BAT region";
+  if (guid == metadata_region) return "metadata region";
+  return fmt::format("region {}", guid.to_string());
+}
+
+bool is_known_region(const Guid& guid) { return guid == bat_region || guid == metadata_region; }
 
 Async<RegionTable> read_region_table(File& file, const FileHeader& header) {
   RegionTable table;

@@ -19,6 +19,10 @@ struct Region {
   bool required = false;
 };
 
+// "BAT region", "metadata region", "region GUID"
+std::string region_name(const Guid& guid);
+bool is_known_region(const Guid& guid);
+
 struct RegionTable {
   Region bat;
   Region metadata;
