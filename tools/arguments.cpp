@@ -3,13 +3,22 @@
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
+#include <set>
 
 namespace vhdkit::tools {
 namespace {
 
-// CLI11's callbacks cannot fail without an exception: the first failure waits here.
+// What became of the arguments so far. CLI11's callbacks cannot fail without an exception: the
+// first failure waits here.
+struct Progress {
+  Result<void> outcome;
+  std::set<const Argument*> given;
+};
+
 void take_all(const Argument& argument, const std::vector<std::string>& values,
-              Result<void>& outcome) {
+              Progress& progress) {
+  auto& [outcome, given] = progress;
+  given.insert(&argument);
   for (const std::string& value : values) {
     if (!outcome) return;
     if (auto taken = argument.take(value); !taken)
@@ -17,17 +26,17 @@ void take_all(const Argument& argument, const std::vector<std::string>& values,
   }
 }
 
-void declare(CLI::App& app, const Argument& argument, Result<void>& outcome) {
+void declare(CLI::App& app, const Argument& argument, Progress& progress) {
   if (argument.is_flag()) {
-    app.add_flag_callback(argument.names, [&] { take_all(argument, {""}, outcome); });
+    app.add_flag_callback(argument.names, [&] { take_all(argument, {""}, progress); });
     return;
   }
   const CLI::callback_t take = [&](const std::vector<std::string>& values) {
-    take_all(argument, values, outcome);
+    take_all(argument, values, progress);
     return true;
   };
   CLI::Option* option = app.add_option(argument.names, take);
-  option->type_name(argument.value_name)->required(argument.is_required);
+  option->type_name(argument.value_name);
   option->multi_option_policy(argument.is_repeatable ? CLI::MultiOptionPolicy::TakeAll
                                                      : CLI::MultiOptionPolicy::Throw);
   option->type_size(1)->allow_extra_args(false);
@@ -36,6 +45,11 @@ void declare(CLI::App& app, const Argument& argument, Result<void>& outcome) {
 }  // namespace
 
 std::string Argument::shown_name() const { return names.substr(0, names.find(',')); }
+
+std::string Argument::usage() const {
+  if (is_positional() || is_flag()) return shown_name();
+  return shown_name() + " " + value_name;
+}
 
 void Arguments::flag(std::string names, bool& is_set, std::string help) {
   const auto take = [&is_set](const std::string&) {
@@ -70,18 +84,21 @@ void Arguments::optional_positional(std::string name, Take take, std::string hel
 }
 
 Result<Arguments::Outcome> Arguments::parse(const std::vector<std::string>& words) const {
-  Result<void> outcome;
+  Progress progress;
   try {
     CLI::App app;
     app.set_help_flag("-h,--help");
-    for (const Argument& argument : arguments_) declare(app, argument, outcome);
+    for (const Argument& argument : arguments_) declare(app, argument, progress);
     app.parse(std::vector<std::string>(words.rbegin(), words.rend()));  // it takes from the end
   } catch (const CLI::CallForHelp&) {
     return Outcome::help_wanted;
   } catch (const CLI::Error& error) {
     return fail(Errc::invalid_argument, error.what());
   }
-  TRY(outcome);
+  TRY(progress.outcome);
+  for (const Argument& argument : arguments_)
+    if (argument.is_required && !progress.given.contains(&argument))
+      return fail(Errc::invalid_argument, argument.usage() + " is missing");
   return Outcome::parsed;
 }
 

@@ -26,6 +26,7 @@ struct Argument {
   bool is_positional() const { return !names.starts_with('-'); }
   bool is_flag() const { return value_name.empty(); }
   std::string shown_name() const;  // the first of the names
+  std::string usage() const;       // "-f FORMAT", "IMAGE"
 };
 
 class Arguments {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "image/repair.h"
 #include "tools/console.h"
 #include "tools/json.h"
 #include "tools/options.h"
@@ -14,6 +15,7 @@ namespace {
 using disk::Finding;
 using disk::Severity;
 using image::CheckReport;
+using image::RepairReport;
 
 constexpr int clean = 0;
 constexpr int corrupt = 2;
@@ -22,10 +24,11 @@ constexpr int only_leaks = 3;
 constexpr Example examples[] = {
     {"Is the image sound?", "vhd check disk.vhdx"},
     {"Will Azure take it?", "vhd check --profile azure disk.vhd"},
+    {"Make it whole again where that is sure", "vhd check --repair disk.vhdx"},
     {"In a script", "vhd check -q disk.vhd || echo broken"},
 };
 constexpr ExitCode exit_codes[] = {
-    {clean, "clean; there may be warnings"},
+    {clean, "clean, after repair where that was asked for; there may be warnings"},
     {1, "it could not be checked: not there, not readable, neither VHD nor VHDX"},
     {corrupt, "corrupt, or the profile's program refuses it"},
     {only_leaks, "only leaks: space in the file that nothing uses"},
@@ -38,6 +41,10 @@ constexpr Page check_page = {
         "specification, not only the first: each finding has its severity, a name that stays the "
         "same, the structure and field, the offset in the file and the value. Parents are looked "
         "for too, as info does. The guest's data is not read.\n\n"
+        "With --repair, the image is mended first, and only with what it holds itself: a VHDX's "
+        "log is written to its places and emptied, a damaged header, region table or footer is "
+        "written from its good copy. Each change is said. The image is locked meanwhile; without "
+        "--repair it is never changed.\n\n"
         "With --profile, the image is also held against the rules of another program, each with "
         "its source. JSON has the fields of qemu-img check, and \"findings\".",
     .examples = examples,
@@ -103,6 +110,14 @@ std::string text_of(const Finding& finding) {
   return printable(text) + "]\n";
 }
 
+// What --repair did and could not do.
+Json json_of(const RepairReport& repair, const std::string& path) {
+  Json json = json_of(repair.after, path);
+  json["repairs"] = repair.done;
+  if (!repair.fault.empty()) json["repair-fault"] = repair.fault;
+  return json;
+}
+
 std::string percentage(uint64_t part, uint64_t whole) {
   return fmt::format("{:.1f} %", whole == 0 ? 0 : 100 * double(part) / double(whole));
 }
@@ -136,12 +151,27 @@ std::string text_of(const CheckReport& report, const std::string& path) {
   return text;
 }
 
+std::string text_of(const RepairReport& repair, const std::string& path) {
+  std::string text;
+  for (const std::string& sentence : repair.done)
+    text += fmt::format("repaired: {}\n", printable(sentence));
+  if (!repair.fault.empty()) text += fmt::format("not repaired: {}\n", printable(repair.fault));
+  if (repair.done.empty() && repair.fault.empty()) text += "there was nothing to repair\n";
+  return text + text_of(repair.after, path);
+}
+
+int exit_code_of(const CheckReport& report) {
+  if (report.findings.count(Severity::corruption) != 0) return corrupt;
+  return report.findings.count(Severity::leak) != 0 ? only_leaks : clean;
+}
+
 class Check final : public Verb {
  public:
   const Page& page() const override { return check_page; }
 
   void declare(Arguments& arguments) override {
     arguments.positional("IMAGE", path_, "The image.");
+    arguments.flag("--repair", repair_, "Mend what can be mended with certainty, then check.");
     arguments.option("--profile", "NAME", profile_into(profile_),
                      fmt::format("Also apply the rules of a program: {}.", image::profile_names()));
     arguments.flag("-q,--quiet", quiet_, "Print nothing; the exit code says it.");
@@ -149,16 +179,29 @@ class Check final : public Verb {
     open_.declare(arguments);
   }
 
+  bool changes_images() const override { return repair_; }
+
   Result<int> run(async::Loop& loop) override {
-    TRY_LET(const CheckReport report, loop.run(image::check(loop, path_, open_.options, profile_)));
-    if (!quiet_) print(output_.json ? json_text(json_of(report, path_)) : text_of(report, path_));
-    if (report.findings.count(Severity::corruption) != 0) return corrupt;
-    return report.findings.count(Severity::leak) != 0 ? only_leaks : clean;
+    if (!repair_) {
+      TRY_LET(const CheckReport report,
+              loop.run(image::check(loop, path_, open_.options, profile_)));
+      show(report);
+      return exit_code_of(report);
+    }
+    TRY_LET(const RepairReport repair,
+            loop.run(image::repair(loop, path_, open_.options, profile_)));
+    show(repair);
+    return exit_code_of(repair.after);
   }
 
  private:
+  void show(const auto& report) const {
+    if (!quiet_) print(output_.json ? json_text(json_of(report, path_)) : text_of(report, path_));
+  }
+
   std::string path_;
   std::optional<image::Profile> profile_;
+  bool repair_ = false;
   bool quiet_ = false;
   OpenArguments open_;
   OutputArguments output_;

@@ -15,8 +15,6 @@
 namespace vhdkit::tools {
 namespace {
 
-constexpr uint64_t max_request_count = 16;
-
 constexpr Example examples[] = {
     {"A qcow2 into a VHDX for Hyper-V", "vhd convert -O vhdx disk.qcow2 disk.vhdx"},
     {"Into the fixed VHD that Azure wants, from anything",
@@ -93,9 +91,9 @@ class Convert final : public Verb {
     return [this](const std::string& value) -> Result<void> {
       uint64_t count = 0;
       TRY_LET(count, parse_size(value));
-      if (count < 1 || count > max_request_count)
+      if (count < 1 || count > image::max_request_count)
         return fail(Errc::invalid_argument,
-                    fmt::format("{} is not from 1 to {}", value, max_request_count));
+                    fmt::format("{} is not from 1 to {}", value, image::max_request_count));
       options_.request_count = unsigned(count);
       return {};
     };

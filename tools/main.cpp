@@ -16,6 +16,7 @@ struct Call {
   const VerbEntry* entry;
   Words words;
   std::string called;  // "vhd info", "vhd-convert"
+  bool only_reading = false;
 };
 
 int usage_error(std::string_view message, std::string_view called, int code) {
@@ -40,10 +41,14 @@ int run_verb(const Call& call) {
     print(verb_help(*call.entry, call.called));
     return 0;
   }
+  if (call.only_reading && verb->changes_images())
+    return usage_error("this would change the image; vhd does that, vhd-inspect only reads",
+                       call.called, verb->failure_code());
   auto loop = async::Loop::create();
   auto done = loop ? verb->run(**loop) : Result<int>(std::unexpected(loop.error()));
   if (done) return *done;
   complain(done.error().message + advice_for(done.error()));
+  if (done.error().code == Errc::interrupted) end_by_caught_signal();
   return verb->failure_code();
 }
 
@@ -89,12 +94,12 @@ int run_inspect(const Words& words) {
     return 0;
   }
   const VerbEntry* const entry = find_verb(words[0]);
-  if (entry == nullptr) return run_verb({find_verb("info"), words, "vhd-inspect"});
+  if (entry == nullptr) return run_verb({find_verb("info"), words, "vhd-inspect", true});
   if (!entry->is_for_inspection)
     return usage_error(
         fmt::format("{} changes or makes images; vhd {} does that", entry->name, entry->name),
         "vhd-inspect", 1);
-  return run_verb({entry, without_first(words), fmt::format("vhd-inspect {}", entry->name)});
+  return run_verb({entry, without_first(words), fmt::format("vhd-inspect {}", entry->name), true});
 }
 
 int run(int argc, char** argv) {
@@ -109,7 +114,6 @@ int run(int argc, char** argv) {
   } else {
     code = run_vhd(words);
   }
-  end_by_caught_signal();
   if (auto printed = finish_printing(); !printed) {
     complain(printed.error().message);
     return code == 0 ? 1 : code;

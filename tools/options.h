@@ -54,7 +54,7 @@ struct ProgressArguments {
 };
 
 // An image that may be standard input: "-" is spooled into a file without a name in spool_folder.
-// Its warnings are printed unless quiet. Errors: as image::Image::open() and image::spool_stream();
+// Its warnings are printed unless quiet. Errors: as image::Image::open() and image::open_stream();
 // invalid_argument where standard input is said to be anything but raw, or is a terminal.
 Result<std::unique_ptr<image::Image>> open_source(async::Loop& loop, const std::string& path,
                                                   const image::OpenOptions& options,

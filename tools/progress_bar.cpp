@@ -87,7 +87,7 @@ bool ProgressBar::cancelled() const { return interrupted(); }
 
 void ProgressBar::finish() {
   if (knows_total_) state_.done_bytes = state_.total_bytes;
-  if (style_ == Style::lines) show();
+  if (style_ == Style::lines && state_.done_bytes != 0) show();
   erase();
 }
 

@@ -14,7 +14,7 @@ bool interrupted();
 bool take_progress_request();
 
 // Ends the process by the signal that was caught, so that a shell sees what happened (128 + its
-// number) and ends its own loop. Returns where there was none.
+// number) and ends its own loop: for work that did stop. Returns where there was none.
 void end_by_caught_signal();
 
 }  // namespace vhdkit::tools

@@ -42,6 +42,8 @@ class Verb {
   virtual void declare(Arguments& arguments) = 0;
   // After its arguments were parsed; once. Returns the exit code.
   virtual Result<int> run(async::Loop& loop) = 0;
+  // Whether run() will change an image or make one, by the arguments parsed.
+  virtual bool changes_images() const { return false; }
   // The exit code where run(), or parsing the arguments, fails.
   virtual int failure_code() const { return 1; }
 };
@@ -62,6 +64,7 @@ std::unique_ptr<Verb> make_convert();
 std::unique_ptr<Verb> make_create();
 std::unique_ptr<Verb> make_hash();
 std::unique_ptr<Verb> make_info();
+std::unique_ptr<Verb> make_log();
 std::unique_ptr<Verb> make_map();
 std::unique_ptr<Verb> make_measure();
 
