@@ -58,22 +58,26 @@ ConvertOptions to(Format format, std::optional<Subformat> subformat = {}) {
 const ConvertOptions raw = to(Format::raw);
 const ConvertOptions fixed = to(Format::vhd, Subformat::fixed);
 const ConvertOptions dynamic = to(Format::vhd, Subformat::dynamic);
+const ConvertOptions fixed_vhdx = to(Format::vhdx, Subformat::fixed);
+const ConvertOptions dynamic_vhdx = to(Format::vhdx, Subformat::dynamic);
+const ConvertOptions all_targets[] = {raw, fixed, dynamic, fixed_vhdx, dynamic_vhdx};
 
-TEST_CASE("on one file system, raw and VHD share their whole pages, and the odd end is copied") {
+TEST_CASE(
+    "on one file system, raw, VHD and VHDX share their whole pages, and the odd end is copied") {
   PLACE_OR_SKIP(place);
   for (const size_t size : {size_t{9 * MiB}, size_t{9 * MiB + 512}, size_t{2 * MiB - 512}}) {
     CAPTURE(size);
     const Content content = tests::random_bytes(size, 1);
     const uint64_t whole = align_down(size, 4096);
     tests::put_file(place.path("x/raw"), content);
-    for (const ConvertOptions& first : {fixed, dynamic, raw}) {
+    for (const ConvertOptions& first : all_targets) {
       const auto report = place.convert("x/raw", "x/first", first);
       REQUIRE_OK(report);
       CHECK(report->cloned_bytes == whole);
       CHECK(report->copied_bytes == size - whole);
       CHECK(shared_bytes(place.path("x/first")) == whole);
       REQUIRE_EQUAL(place.content("x/first"), content);
-      for (const ConvertOptions& second : {raw, fixed, dynamic}) {
+      for (const ConvertOptions& second : all_targets) {
         const auto again = place.convert("x/first", "x/second", second);
         REQUIRE_OK(again);
         CHECK(again->cloned_bytes == whole);
@@ -91,7 +95,7 @@ TEST_CASE("a raw file that ends inside a sector is cloned and padded") {
   Content content = tests::random_bytes(3 * MiB + 4096 + 1, 1);
   tests::put_file(place.path("x/raw"), content);
   content.resize(3 * MiB + 4096 + 512);
-  for (const ConvertOptions& target : {fixed, dynamic, raw}) {
+  for (const ConvertOptions& target : all_targets) {
     const auto report = place.convert("x/raw", "x/target", target);
     REQUIRE_OK(report);
     CHECK(report->cloned_bytes == 3 * MiB + 4096);
@@ -189,7 +193,7 @@ TEST_CASE("cloning can be interrupted") {
   PLACE_OR_SKIP(place);
   tests::put_file(place.path("x/raw"), tests::random_bytes(6 * MiB, 1));
   const size_t count = place.file_count("x");
-  for (const ConvertOptions& target : {fixed, dynamic}) {
+  for (const ConvertOptions& target : all_targets) {
     Impatient progress;
     REQUIRE_FAILS(Errc::interrupted, "interrupted",
                   place.convert("x/raw", "x/target", target, &progress));

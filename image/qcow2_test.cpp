@@ -3,6 +3,7 @@
 
 #include <fstream>
 
+#include "image/map.h"
 #include "tests/support/image_place.h"
 #include "tests/support/programs.h"
 
@@ -122,6 +123,32 @@ TEST_CASE("zero clusters, with and without a place, hide the backing file") {
   std::ranges::fill(std::span(wanted).subspan(64 * KiB, 64 * KiB), std::byte{0});
   std::ranges::fill(std::span(wanted).subspan(512 * KiB, 64 * KiB), std::byte{0});
   REQUIRE_EQUAL(place.content("child"), wanted);
+}
+
+class Collector final : public MapVisitor {
+ public:
+  void visit(const MapEntry& entry) override {
+    text += std::to_string(entry.disk_offset / 1024) + "k+" + std::to_string(entry.length / 1024) +
+            "k" + (entry.present ? " present" : "") + (entry.zero ? " zero" : "") +
+            (entry.encoded ? " encoded" : "") + "\n";
+  }
+  std::string text;
+};
+
+TEST_CASE("a map tells zero clusters from those that nobody allocated, as qemu-img map does") {
+  PLACE_OR_SKIP(place);
+  place.run("qemu-img create -f qcow2 image 1M");
+  place.io("image", {"write -P 1 0 64k", "write -z 128k 64k", "write -c -P 2 256k 64k"});
+  const auto image = place.open("image");
+  REQUIRE_OK(image);
+  Collector collector;
+  REQUIRE_OK(place.loop().run(map(**image, false, collector)));
+  CHECK(collector.text ==
+        "0k+64k present\n64k+64k zero\n128k+64k present zero\n192k+64k zero\n"
+        "256k+64k present encoded\n320k+704k zero\n");
+  place.run(
+      "qemu-img map --output=json image >map && test $(grep -c start map) = 6 && "
+      "test $(grep -c '\"present\": false' map) = 3");
 }
 
 TEST_CASE("internal snapshots are not the disk") {

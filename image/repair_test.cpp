@@ -64,16 +64,20 @@ TEST_CASE("a damaged copy is written again from the good one, and nothing else i
   }
 }
 
-TEST_CASE("a VHD's lost footer comes back") {
+TEST_CASE("a VHD's damaged footer comes back where it was, a lost one where nothing is used") {
   Workshop workshop;
   workshop.make("image", Format::vhd);
   const Content whole = file_content(workshop.path("image"));
-  std::filesystem::resize_file(workshop.path("image"), whole.size() - 512);
-  const auto report = workshop.repair("image");
-  REQUIRE_OK(report);
-  REQUIRE(report->done.size() == 1);
-  CHECK(report->after.findings.total() == 0);
+  workshop.overwrite("image", whole.size() - 512, 100);
+  const auto damaged = workshop.repair("image");
+  REQUIRE_OK(damaged);
+  REQUIRE(damaged->done.size() == 1);
   REQUIRE_EQUAL(file_content(workshop.path("image")), whole);
+  std::filesystem::resize_file(workshop.path("image"), whole.size() - 512);
+  const auto lost = workshop.repair("image");
+  REQUIRE_OK(lost);
+  REQUIRE(lost->done.size() == 1);
+  CHECK(lost->after.findings.total() == 0);
 }
 
 TEST_CASE("a dirty log is written to its places, and the disk holds what it held") {
