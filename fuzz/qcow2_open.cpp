@@ -9,9 +9,8 @@
 #include "image/qcow2_layer.h"
 #include "support/checked.h"
 
+namespace vhdkit {
 namespace {
-
-using namespace vhdkit;
 
 // A small file may be a disk of many PiB: its ends are looked at, and this much of each.
 constexpr size_t max_resolve_calls = 16;
@@ -68,3 +67,5 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!used && used.error().message.empty()) std::abort();
   return 0;
 }
+
+}  // namespace vhdkit

@@ -123,10 +123,8 @@ Verdict open(std::unique_ptr<MemoryFile> file) {
 }
 
 }  // namespace
-}  // namespace vhdkit
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using namespace vhdkit;
   const Bytes input = std::as_bytes(std::span(data, size));
   auto file = decode(input);
   disk::Findings findings;
@@ -139,3 +137,5 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (mended && !mended->empty()) require(open(std::move(file)) == before);
   return 0;
 }
+
+}  // namespace vhdkit
