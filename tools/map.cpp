@@ -28,9 +28,10 @@ constexpr Page map_page = {
     .description =
         "Lists the extents of the whole disk in the guest's order. Depth 0 is the image itself, 1 "
         "its parent, and so on. The states: \"data\" lies in the file at the file offset; "
-        "\"compressed\" is data that only the format can unpack; \"zero\" is said to be zero by "
-        "the format; \"hole\" is allocated, but the file has a hole there, so that it reads as "
-        "zeroes; \"unallocated\" has no place in any image of the chain and reads as zeroes.\n\n"
+        "\"compressed\" is data that only the format can unpack. The rest reads as zeroes: "
+        "\"hole\" has its place in the file, but the file has a hole there; \"zero\" is what an "
+        "image says to be zero, or has no block for; \"unallocated\" is what no image of the chain "
+        "answers for.\n\n"
         "JSON is the array of qemu-img map, and is printed while the image is read.",
     .examples = examples,
     .exit_codes = exit_codes,
