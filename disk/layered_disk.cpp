@@ -68,14 +68,14 @@ Async<void> LayeredDisk::do_extents(uint64_t disk_offset, uint64_t length, Exten
 
 Async<void> LayeredDisk::read_extent(const Extent& extent, uint64_t disk_offset,
                                      std::span<std::byte> buffer) {
-  Layer& layer = *layers_[extent.depth];
+  // Only data has a layer: zeroes may come from below the last one.
   switch (extent.kind) {
     case ExtentKind::data: {
       const uint64_t file_offset = extent.file_offset + (disk_offset - extent.disk_offset);
-      co_return co_await layer.file().read(file_offset, buffer);
+      co_return co_await layers_[extent.depth]->file().read(file_offset, buffer);
     }
     case ExtentKind::encoded:
-      co_return co_await layer.read_encoded(extent, disk_offset, buffer);
+      co_return co_await layers_[extent.depth]->read_encoded(extent, disk_offset, buffer);
     case ExtentKind::zero:
     case ExtentKind::parent:
       std::memset(buffer.data(), 0, buffer.size());
