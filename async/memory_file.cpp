@@ -32,10 +32,20 @@ MemoryFile::MemoryFile(std::string name, std::span<const std::byte> content)
   store(0, content);
 }
 
+// The page for writing: a new one where there is none, a copy where others read it too.
+MemoryFile::Page& MemoryFile::own(std::shared_ptr<Page>& page) {
+  if (page == nullptr) {
+    page = std::make_shared<Page>();
+  } else if (page.use_count() > 1) {
+    page = std::make_shared<Page>(*page);
+  }
+  return *page;
+}
+
 void MemoryFile::store(uint64_t file_offset, std::span<const std::byte> bytes) {
   for_each_page(file_offset, bytes,
                 [this](uint64_t page, uint64_t at, std::span<const std::byte> part) {
-                  std::memcpy(pages_[page].data() + at, part.data(), part.size());
+                  std::memcpy(own(pages_[page]).data() + at, part.data(), part.size());
                 });
   size_bytes_ = std::max(size_bytes_, file_offset + bytes.size());
 }
@@ -46,7 +56,7 @@ void MemoryFile::fetch(uint64_t file_offset, std::span<std::byte> buffer) const 
     if (found == pages_.end()) {
       std::memset(part.data(), 0, part.size());
     } else {
-      std::memcpy(part.data(), found->second.data() + at, part.size());
+      std::memcpy(part.data(), found->second->data() + at, part.size());
     }
   });
 }
@@ -80,7 +90,7 @@ Result<void> MemoryFile::resize(uint64_t size_bytes) {
     pages_.erase(pages_.lower_bound(ceil_div(size_bytes, page_bytes)), pages_.end());
     const auto last = pages_.find(size_bytes / page_bytes);
     if (in_page != 0 && last != pages_.end())
-      std::memset(last->second.data() + in_page, 0, page_bytes - in_page);
+      std::memset(own(last->second).data() + in_page, 0, page_bytes - in_page);
   }
   size_bytes_ = size_bytes;
   return {};
@@ -110,7 +120,7 @@ Result<void> MemoryFile::punch_hole(uint64_t file_offset, uint64_t length) {
     }
     const uint64_t start = std::max(file_offset, page->first * page_bytes);
     const uint64_t stop = std::min(end, (page->first + 1) * page_bytes);
-    std::memset(page->second.data() + start % page_bytes, 0, stop - start);
+    std::memset(own(page->second).data() + start % page_bytes, 0, stop - start);
     ++page;
   }
   return {};

@@ -8,7 +8,8 @@
 
 namespace vhdkit::async {
 
-// Loop-bound. Never suspends. Pages of 4 KiB that were never written are holes.
+// Loop-bound. Never suspends. Pages of 4 KiB that were never written are holes. Copies share their
+// pages until one of them is written, so a copy costs little.
 class MemoryFile final : public File {
  public:
   static constexpr size_t page_bytes = 4096;
@@ -25,6 +26,9 @@ class MemoryFile final : public File {
   Result<void> punch_hole(uint64_t file_offset, uint64_t length) override;
   int descriptor(uint64_t, uint64_t) const override { return -1; }
 
+  MemoryFile(const MemoryFile& other)
+      : name_(other.name_), size_bytes_(other.size_bytes_), pages_(other.pages_) {}
+
   // For tests, without a loop. Writing past the end makes the file longer.
   void store(uint64_t file_offset, std::span<const std::byte> bytes);
   // Bytes outside the file read as zero.
@@ -36,12 +40,13 @@ class MemoryFile final : public File {
 
  private:
   using Page = std::array<std::byte, page_bytes>;
+  static Page& own(std::shared_ptr<Page>& page);
 
   std::string name_;
   uint64_t size_bytes_ = 0;
   uint64_t write_count_ = 0;
   uint64_t failing_from_ = UINT64_MAX;
-  std::map<uint64_t, Page> pages_;  // by page index
+  std::map<uint64_t, std::shared_ptr<Page>> pages_;  // by page index
 };
 
 }  // namespace vhdkit::async
