@@ -102,6 +102,8 @@ class Convert final : public Verb {
   // Standard input may be read for hours before the target's turn comes.
   Result<void> check_before_opening() const {
     TRY(check_early(target_.options));
+    if (writes_to_stream() && options_.replace)
+      return fail(Errc::invalid_argument, "--force replaces files; standard output is none");
     if (writes_to_stream() && isatty(STDOUT_FILENO) != 0)
       return fail(Errc::invalid_argument, "standard output is a terminal; no image goes there");
     std::error_code ignored;

@@ -51,6 +51,10 @@ class Measure final : public Verb {
   Result<int> run(async::Loop& loop) override {
     if (path_.has_value() == (size_bytes_ != 0))
       return fail(Errc::invalid_argument, "measure takes either an image or --size");
+    if (!path_ && (open_.options.format || has_image_options(open_.options)))
+      return fail(Errc::invalid_argument,
+                  "--size stands in place of an image; -f, --parent, --map and --ignore-log belong "
+                  "to one");
     TRY(check_early(target_.options));
     watch_signals();
     TRY_LET(auto image, source(loop));

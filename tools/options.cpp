@@ -135,6 +135,10 @@ void OpenArguments::declare(Arguments& arguments) {
                  "Taken for qemu-img's sake: images are read without a lock here, always.");
 }
 
+bool has_image_options(const image::OpenOptions& options) {
+  return options.parent_path || !options.path_mappings.empty() || options.ignore_log;
+}
+
 void OutputArguments::declare(Arguments& arguments) {
   arguments.option(
       "--output", "FORM",
@@ -173,6 +177,9 @@ Result<std::unique_ptr<image::Image>> open_source(async::Loop& loop, const std::
     return fail(Errc::invalid_argument,
                 fmt::format("standard input is read as raw, not as {}; other formats must be files",
                             image::format_name(*options.format)));
+  if (has_image_options(options))
+    return fail(Errc::invalid_argument,
+                "standard input is a raw disk; --parent, --map and --ignore-log belong to images");
   if (isatty(STDIN_FILENO) != 0)
     return fail(Errc::invalid_argument, "standard input is a terminal; a disk should come from it");
   ProgressBar bar = progress.open_ended_bar();

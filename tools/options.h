@@ -32,6 +32,9 @@ struct OpenArguments {
   bool force_share_ = false;
 };
 
+// Whether anything was said that only an image in a file can have, its format aside.
+bool has_image_options(const image::OpenOptions& options);
+
 // --output=human|json
 struct OutputArguments {
   bool json = false;

@@ -56,6 +56,10 @@ def test_standard_input_is_raw(disk, tmp_path):
     assert names_in(tmp_path) == ["disk.raw", "image.vhdx"]
     refused = run("convert", "-f", "vhd", "-O", "raw", "-", tmp_path / "x", input=b"")
     assert refused.code == 1 and "raw" in refused.err
+    for option in (["--parent", disk], ["--map", "C:=/"], ["--ignore-log"]):
+        refused = run("convert", *option, "-O", "raw", "-", tmp_path / "x", input=b"")
+        assert refused.code == 1 and option[0] in refused.err
+    assert run("convert", "--force", "-O", "raw", disk, "-").code == 1
     both = run_ok("convert", "-O", "raw", "-", "-", input=disk.read_bytes())
     assert both.raw_out == disk.read_bytes()
 
@@ -210,7 +214,9 @@ def test_measure_of_a_size(tmp_path):
     assert empty["required"] == (tmp_path / "x.vhd").stat().st_size
     raw = run_ok("measure", "-O", "raw", "--size", "1G", "--output=json").json()
     assert raw == oracle("qemu-img", "measure", "-O", "raw", "--size", "1G", "--output=json").json()
-    for words in (["-O", "vhd"], ["-O", "vhd", "--size", "1G", tmp_path / "x.vhd"]):
+    for words in (["-O", "vhd"], ["-O", "vhd", "--size", "1G", tmp_path / "x.vhd"],
+                  ["-O", "vhd", "--size", "1G", "-f", "raw"],
+                  ["-O", "vhd", "--size", "1G", "--ignore-log"]):
         refused = run("measure", *words)
         assert refused.code == 1 and "--size" in refused.err
 
