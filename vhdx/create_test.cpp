@@ -447,12 +447,25 @@ TEST_CASE("metadata is written in ascending order, each byte once") {
   }
 }
 
+uint64_t data_bytes(async::MemoryFile& file) {
+  uint64_t bytes = 0;
+  for (uint64_t at = 0; at < file.size_bytes();) {
+    const auto data = file.next_data(at, file.size_bytes());
+    REQUIRE_OK(data);
+    if (!*data) break;
+    bytes += (*data)->length;
+    at = (*data)->file_offset + (*data)->length;
+  }
+  return bytes;
+}
+
 TEST_CASE("an empty disk of 64 TiB costs next to nothing") {
   async::MemoryFile file("huge.vhdx");
   CreateOptions options = options_of(DiskType::dynamic, 64 * TiB);
   options.block_size_bytes = 1 * MiB;
   create_empty(file, options);
-  CHECK(file.write_count() == 6);
+  CHECK(file.write_count() == 7);
+  CHECK(data_bytes(file) == 7 * 4 * KiB);
   CHECK(file.size_bytes() == 3 * MiB + 513 * MiB);
   const auto data = file.next_data(3 * MiB, file.size_bytes());
   REQUIRE_OK(data);
@@ -467,7 +480,8 @@ TEST_CASE("the BAT of a huge disk is written only where it has entries") {
   for (const uint64_t disk_offset : {64 * TiB - 1 * MiB, uint64_t{0}, 32 * TiB})
     REQUIRE_OK(writer->place(disk_offset, 1 * MiB));
   REQUIRE_OK(tests::await(writer->finish()));
-  CHECK(file.write_count() == 6 + 3);
+  CHECK(file.write_count() == 7 + 3);
+  CHECK(data_bytes(file) == 10 * 4 * KiB);
   const BatReader bat(file, options);
   CHECK(bat.payload(0) == ((516 + 1) * MiB | 6));
   CHECK(bat.payload(32 * MiB) == ((516 + 2) * MiB | 6));

@@ -14,6 +14,7 @@ constexpr uint64_t metadata_offset = log_offset + log_bytes;
 constexpr uint64_t bat_offset = metadata_offset + metadata_region_bytes;
 // The BAT is written in pieces of this where it has entries.
 constexpr uint64_t piece_entries = 64 * KiB / sizeof(le64);
+constexpr size_t page_bytes = 4 * KiB;
 constexpr std::string_view creator = "vhdkit " VHDKIT_VERSION;
 
 FileTypeIdentifier build_file_type_identifier() {
@@ -21,6 +22,23 @@ FileTypeIdentifier build_file_type_identifier() {
   raw.signature = file_signature;
   std::ranges::copy(utf8_to_utf16(creator, ByteOrder::little), raw.creator.begin());
   return raw;
+}
+
+// Writes what is not zero, in whole pages; the rest stays a hole.
+Async<void> write_pages(File& file, uint64_t file_offset, std::span<const std::byte> bytes) {
+  const auto page_at = [&bytes](size_t at) {
+    return bytes.subspan(at, std::min(page_bytes, bytes.size() - at));
+  };
+  for (size_t at = 0; at < bytes.size();) {
+    const size_t begin = at;
+    while (at < bytes.size() && !is_zero(page_at(at))) at += page_at(at).size();
+    const std::span<const std::byte> run = bytes.subspan(begin, at - begin);
+    if (!run.empty()) {
+      CO_TRY(co_await file.write(file_offset + begin, run));
+    }
+    while (at < bytes.size() && is_zero(page_at(at))) at += page_at(at).size();
+  }
+  co_return Result<void>();
 }
 
 BatLayout bat_of(const Metadata& metadata) {
@@ -95,7 +113,7 @@ Async<void> ImageWriter::write_header_section() {
                                                            .required = true});
   const std::span<const std::byte> table_bytes(table);
   for (const uint64_t file_offset : region_table_offsets) {
-    CO_TRY(co_await file_.write(file_offset, table_bytes));
+    CO_TRY(co_await write_pages(file_, file_offset, table_bytes));
   }
   co_return Result<void>();
 }
@@ -103,7 +121,7 @@ Async<void> ImageWriter::write_header_section() {
 Async<void> ImageWriter::write_metadata() {
   const std::vector<std::byte> region = build_metadata(metadata_);
   const auto used = std::span<const std::byte>(region).first(metadata_used_bytes(metadata_));
-  co_return co_await file_.write(metadata_offset, used);
+  co_return co_await write_pages(file_, metadata_offset, used);
 }
 
 Async<void> ImageWriter::write_bat() {
@@ -112,7 +130,7 @@ Async<void> ImageWriter::write_bat() {
     const std::vector<le64> piece = bat_piece(first_index);
     const auto bytes = std::as_bytes(std::span(piece));
     const uint64_t file_offset = bat_offset + first_index * sizeof(le64);
-    CO_TRY(co_await file_.write(file_offset, bytes));
+    CO_TRY(co_await write_pages(file_, file_offset, bytes));
     block = order_.next(bat_.block_of(first_index + piece.size()));
   }
   co_return Result<void>();
