@@ -16,7 +16,8 @@ using disk::ExtentKind;
 namespace {
 
 constexpr uint64_t page_bytes = 4 * KiB;
-constexpr uint64_t chunk_bytes = 1 * MiB;
+// Small enough to stay in the cache between its read, the search for zeroes and its write.
+constexpr uint64_t chunk_bytes = 256 * KiB;
 constexpr uint64_t probe_bytes = 64 * KiB;
 // A shorter run of zeroes is written: one more request costs more than its bytes.
 constexpr uint64_t min_hole_bytes = 16 * KiB;

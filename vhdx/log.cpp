@@ -9,7 +9,7 @@
 namespace vhdkit::vhdx {
 namespace {
 
-constexpr size_t piece_bytes = 1 * MiB;
+constexpr size_t piece_bytes = 256 * KiB;
 
 // The log's bytes, counted from its start and going on there behind its end.
 class LogBytes {
