@@ -8,7 +8,6 @@ import argparse
 import json
 import os
 import random
-import re
 import shutil
 import statistics
 import subprocess
@@ -66,11 +65,13 @@ INPUTS = {"a": make_ext4, "b": make_random, "c": make_scattered}
 
 
 class Usage:
-    """What one finished process cost, its output made durable."""
+    """What one finished process cost, its output made durable. GNU time starts it: a child of this
+    program itself would begin with this program's memory as its peak."""
 
     def __init__(self, command, output, durable):
         start = time.monotonic()
-        pid = os.posix_spawnp(command[0], command, os.environ,
+        peak = tempfile.NamedTemporaryFile("r")
+        pid = os.posix_spawnp("/usr/bin/time", ["time", "-f", "%M", "-o", peak.name, *command], os.environ,
                               file_actions=[(os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0)])
         _, status, usage = os.wait4(pid, 0)
         if status != 0:
@@ -81,7 +82,8 @@ class Usage:
             os.close(descriptor)
         self.wall = time.monotonic() - start
         self.cpu = usage.ru_utime + usage.ru_stime
-        self.memory_mib = usage.ru_maxrss / 1024
+        with peak:
+            self.memory_mib = int(peak.read().split()[-1]) / 1024
 
 
 def count_system_calls(command):
@@ -90,7 +92,7 @@ def count_system_calls(command):
         subprocess.run(["strace", "-f", "-c", "-o", summary.name] + command, check=True,
                        stdout=subprocess.DEVNULL)
         total = [line.split() for line in summary if line.rstrip().endswith("total")]
-    return int(total[0][2] if re.fullmatch(r"[\d.]+", total[0][2]) else total[0][3])
+    return int(total[0][3])  # % time, seconds, usecs/call, calls
 
 
 def commands_for(vhd, source, source_format, target_format, raw, folder):
@@ -203,7 +205,7 @@ def bench_clones(vhd, folder, runs, rows):
                 figures = measure(commands, runs, True)
                 rows.append({"place": "xfs", "input": "a", "pair": pair, "figures": figures})
                 print(f"xfs    a     {pair:20} │ {figures['vhd']['wall_s']:6.3f}s, {figures['vhd']['memory_mib']:.0f} MiB │ "
-                      f"{figures['vhd']['vhd_to_this_wall']:.3f} of cp --reflink=never "
+                      f"{figures['cp']['vhd_to_this_wall']:.3f} of cp --reflink=never "
                       f"({figures['cp']['wall_s']:.2f}s)", flush=True)
             os.unlink(vhdx)
     finally:
