@@ -20,24 +20,10 @@ using tests::flip_each_byte;
 using tests::FlipRange;
 using tests::VhdImage;
 
-uint64_t finding_count(MemoryFile& file) {
-  disk::Findings findings;
-  disk::BlockUsage usage;
-  REQUIRE_OK(await(check(file, findings, usage)));
-  return findings.total();
-}
+uint64_t finding_count(MemoryFile& file) { return tests::finding_count(file, check); }
 
-// Opens and resolves as much as can be, and holds what is served against the file.
 void require_inside_file(MemoryFile file) {
-  const uint64_t file_bytes = file.size_bytes();
-  const auto layer = await(open_layer(std::make_unique<MemoryFile>(std::move(file))));
-  if (!layer || !await((*layer)->audit())) return;
-  const uint64_t size = (*layer)->geometry().size_bytes;
-  disk::ExtentList extents;
-  if (size == 0 || !await((*layer)->resolve(0, size, extents))) return;
-  for (const disk::Extent& extent : extents)
-    if (extent.kind == disk::ExtentKind::data)
-      REQUIRE(extent.file_offset + extent.length <= file_bytes);
+  tests::require_inside_file(await(open_layer(std::make_unique<MemoryFile>(std::move(file)))));
 }
 
 VhdImage image_of(uint32_t type) {

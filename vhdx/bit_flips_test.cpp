@@ -21,25 +21,10 @@ using tests::flip_each_byte;
 using tests::FlipRange;
 using tests::VhdxImage;
 
-uint64_t finding_count(MemoryFile& file) {
-  disk::Findings findings;
-  disk::BlockUsage usage;
-  REQUIRE_OK(await(check(file, findings, usage)));
-  return findings.total();
-}
+uint64_t finding_count(MemoryFile& file) { return tests::finding_count(file, check); }
 
-// Opens and resolves as much as can be, and holds what is served against the file.
 void require_inside_file(MemoryFile file) {
-  const auto layer = await(open_layer(std::make_unique<MemoryFile>(std::move(file)), {}));
-  if (!layer || !await((*layer)->audit())) return;
-  const uint64_t file_bytes = (*layer)->file().size_bytes();
-  disk::ExtentList extents;
-  if (!await((*layer)->resolve(0, (*layer)->geometry().size_bytes, extents))) return;
-  bool are_inside = true;
-  for (const disk::Extent& extent : extents)
-    if (extent.kind == disk::ExtentKind::data)
-      are_inside = are_inside && extent.file_offset + extent.length <= file_bytes;
-  REQUIRE(are_inside);
+  tests::require_inside_file(await(open_layer(std::make_unique<MemoryFile>(std::move(file)), {})));
 }
 
 // Block 0 partially present, block 1 whole, the bitmap block behind them.

@@ -4,6 +4,9 @@
 #include <array>
 
 #include "async/memory_file.h"
+#include "disk/finding.h"
+#include "disk/layer.h"
+#include "tests/support/await.h"
 
 namespace vhdkit::tests {
 
@@ -28,6 +31,29 @@ void flip_each_byte(const async::MemoryFile& whole, const FlipRange& range,
     damaged.store(at, byte);
     examine(std::move(damaged), at);
   }
+}
+
+// check: the format's, as libvhd::check().
+template <class Check>
+uint64_t finding_count(async::MemoryFile& file, const Check& check) {
+  disk::Findings findings;
+  disk::BlockUsage usage;
+  REQUIRE_OK(await(check(file, findings, usage)));
+  return findings.total();
+}
+
+// Resolves as much as can be of what was opened, and holds what is served against the file.
+inline void require_inside_file(const Result<std::unique_ptr<disk::Layer>>& opened) {
+  if (!opened || !await((*opened)->audit())) return;
+  const uint64_t file_bytes = (*opened)->file().size_bytes();
+  const uint64_t disk_bytes = (*opened)->geometry().size_bytes;
+  disk::ExtentList extents;
+  if (disk_bytes == 0 || !await((*opened)->resolve(0, disk_bytes, extents))) return;
+  bool are_inside = true;
+  for (const disk::Extent& extent : extents)
+    if (extent.kind == disk::ExtentKind::data)
+      are_inside = are_inside && extent.file_offset + extent.length <= file_bytes;
+  REQUIRE(are_inside);
 }
 
 }  // namespace vhdkit::tests
