@@ -77,6 +77,49 @@ void SimFile::make_durable(const std::vector<uint64_t>& ids) {
   assert(resized);
 }
 
+std::vector<uint64_t> SimFile::completed_ids() const {
+  std::vector<uint64_t> ids;
+  for (const Change& change : changes_)
+    if (change.completed) ids.push_back(change.id);
+  return ids;
+}
+
+SimFile::Change SimFile::part_of(const Change& change, uint64_t from, uint64_t to) {
+  Change part{.id = change.id,
+              .file_offset = from,
+              .length = to - from,
+              .bytes = {},
+              .size_after = change.size_after,
+              .completed = change.completed};
+  if (!change.bytes.empty()) {
+    const auto begin = change.bytes.begin() + ptrdiff_t(from - change.file_offset);
+    part.bytes.assign(begin, begin + ptrdiff_t(part.length));
+  }
+  return part;
+}
+
+// What was there before a durable write began cannot come back over it. The sizes stay.
+void SimFile::forget_under(uint64_t id, const std::vector<uint64_t>& earlier) {
+  const auto found = std::ranges::find(changes_, id, &Change::id);
+  if (found == changes_.end()) return;  // a flush made it durable meanwhile
+  const Change durable = *found;
+  const uint64_t end = durable.file_offset + durable.length;
+  std::vector<Change> kept;
+  for (const Change& change : changes_) {
+    const uint64_t change_end = change.file_offset + change.length;
+    const bool overlaps = change.file_offset < end && durable.file_offset < change_end;
+    if (!overlaps || std::ranges::find(earlier, change.id) == earlier.end()) {
+      kept.push_back(change);
+      continue;
+    }
+    const uint64_t left_end = std::max(change.file_offset, durable.file_offset);
+    const uint64_t right_begin = std::min(change_end, end);
+    kept.push_back(part_of(change, change.file_offset, left_end));
+    if (right_begin < change_end) kept.push_back(part_of(change, right_begin, change_end));
+  }
+  changes_ = std::move(kept);
+}
+
 Async<void> SimFile::readv(uint64_t file_offset, Buffers buffers) {
   co_await loop_.turn();
   CO_TRY(ask(Access::read, file_offset, 0));
@@ -88,6 +131,7 @@ Async<void> SimFile::writev(uint64_t file_offset, Buffers buffers, Durability du
   if (bytes.empty()) co_return Result<void>();
   ++write_count_;
   const uint64_t length = bytes.size();
+  const std::vector<uint64_t> earlier = completed_ids();
   const uint64_t id = begin(file_offset, length, std::move(bytes)).id;
   co_await loop_.turn();
   // A write that fails stays a change that a crash may show, and is never covered by a flush.
@@ -95,15 +139,14 @@ Async<void> SimFile::writev(uint64_t file_offset, Buffers buffers, Durability du
   complete(id);
   if (durability == Durability::durable) {
     co_await loop_.turn();
+    forget_under(id, earlier);
     make_durable({id});
   }
   co_return Result<void>();
 }
 
 Async<void> SimFile::flush() {
-  std::vector<uint64_t> covered;
-  for (const Change& change : changes_)
-    if (change.completed) covered.push_back(change.id);
+  const std::vector<uint64_t> covered = completed_ids();
   co_await loop_.turn();
   CO_TRY(ask(Access::flush, 0, 0));
   ++flush_count_;
@@ -157,7 +200,12 @@ MemoryFile SimFile::crash_state(std::mt19937_64& random) const {
   // The size has its own way to the disk: any of those that the file had.
   const size_t size_index = random() % (changes_.size() + 1);
   if (loss == Loss::none && !changes_.empty()) size = size_bytes();
-  if (loss != Loss::none && size_index < changes_.size()) size = changes_[size_index].size_after;
+  if (loss != Loss::none && size_index < changes_.size()) {
+    const Change& change = changes_[size_index];
+    // What is in flight knows nothing of sizes that became durable meanwhile.
+    const uint64_t end = change.file_offset + change.length;
+    size = change.completed ? change.size_after : std::max(size, end);
+  }
   [[maybe_unused]] const auto resized = state.resize(size);
   assert(resized);
   return state;

@@ -84,6 +84,22 @@ TEST_CASE("a flush covers what had completed when it was called, and a durable w
     CHECK(sectors_with(twin.file.crash_state(twin.loop.random()), 0, 7) == 8);
 }
 
+TEST_CASE("what a durable write replaced does not come back") {
+  Twin twin(5);
+  twin.write(0, 1);
+  const std::vector<std::byte> bytes(1024, std::byte{2});
+  const iovec vector{const_cast<std::byte*>(bytes.data()), bytes.size()};
+  const Buffers buffers(&vector, 1);
+  REQUIRE_OK(twin.loop.run(twin.file.writev(512, buffers, Durability::durable)));
+  bool lost = false;
+  for (uint64_t i = 0; i < crash_count; ++i) {
+    const MemoryFile state = twin.file.crash_state(twin.loop.random());
+    CHECK(sectors_with(state, 0, 2) == 2);
+    lost = lost || sectors_with(state, 0, 1) < 6;
+  }
+  CHECK(lost);
+}
+
 TEST_CASE("a failed write may have written any of its sectors, whatever is flushed afterwards") {
   Twin twin(3);
   twin.write(0, 1);

@@ -13,6 +13,8 @@
 
 namespace vhdkit::disk {
 
+class LayerWriter;
+
 // Loop-bound. Owns its file.
 class Layer {
  public:
@@ -33,6 +35,13 @@ class Layer {
   // appended many extents (a long range of a fragmented image): the caller goes on from where they
   // end. Errors: corrupt (an entry points outside the file, a bitmap is missing); io.
   virtual Async<void> resolve(uint64_t disk_offset, uint64_t length, ExtentList& extents) = 0;
+
+  // The first extent of the range, as resolve() would give it, if that is known at once: without
+  // I/O, waiting or allocating. Nothing where it is not.
+  virtual std::optional<Extent> peek(uint64_t disk_offset, uint64_t length);
+
+  // Null where the layer is open for reading only. Owned by the layer.
+  virtual LayerWriter* writer() { return nullptr; }
 
   // Produces bytes of an encoded extent: disk_offset and buffer lie inside it.
   virtual Async<void> read_encoded(const Extent& extent, uint64_t disk_offset,

@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <cassert>
-#include <cstring>
+
+#include "support/checked.h"
 
 namespace vhdkit::disk {
 namespace {
@@ -19,7 +20,19 @@ Extent zero_extent(const Extent& place) {
 LayeredDisk::LayeredDisk(std::vector<std::unique_ptr<Layer>> layers) : layers_(std::move(layers)) {
   assert(!layers_.empty());
   geometry_ = layers_.front()->geometry();
-  geometry_.read_only = true;
+  geometry_.read_only = layers_.front()->writer() == nullptr;
+}
+
+Async<void> LayeredDisk::close() {
+  if (LayerWriter* writer = layers_.front()->writer()) co_return co_await writer->close();
+  co_return Result<void>();
+}
+
+// While this lives, no place of the first layer that is found from now on gets a new owner.
+std::optional<InFlight::Guard> LayeredDisk::enter() {
+  LayerWriter* const writer = layers_.front()->writer();
+  if (writer == nullptr) return std::nullopt;
+  return writer->in_flight().enter();
 }
 
 Async<void> LayeredDisk::audit() {
@@ -66,63 +79,182 @@ Async<void> LayeredDisk::do_extents(uint64_t disk_offset, uint64_t length, Exten
   co_return Result<void>();
 }
 
-Async<void> LayeredDisk::read_extent(const Extent& extent, uint64_t disk_offset,
-                                     std::span<std::byte> buffer) {
-  // Only data has a layer: zeroes may come from below the last one.
-  switch (extent.kind) {
-    case ExtentKind::data: {
-      const uint64_t file_offset = extent.file_offset + (disk_offset - extent.disk_offset);
-      co_return co_await layers_[extent.depth]->file().read(file_offset, buffer);
+// The first extent of the range, if all layers that it needs know it at once.
+std::optional<Extent> LayeredDisk::peek(uint64_t disk_offset, uint64_t length) {
+  Extent answer{.disk_offset = disk_offset, .length = length, .kind = ExtentKind::zero};
+  for (const std::unique_ptr<Layer>& layer : layers_) {
+    const uint64_t layer_size = layer->geometry().size_bytes;
+    if (disk_offset >= layer_size) return answer;
+    const auto extent = layer->peek(disk_offset, std::min(answer.length, layer_size - disk_offset));
+    if (!extent) return std::nullopt;
+    if (extent->kind != ExtentKind::parent) {
+      const uint32_t depth = answer.depth;
+      answer = *extent;
+      answer.depth = depth;
+      return answer;
     }
-    case ExtentKind::encoded:
-      co_return co_await layers_[extent.depth]->read_encoded(extent, disk_offset, buffer);
-    case ExtentKind::zero:
-    case ExtentKind::parent:
-      std::memset(buffer.data(), 0, buffer.size());
-      co_return Result<void>();
+    answer.length = extent->length;
+    ++answer.depth;
   }
-  __builtin_unreachable();
+  return answer;
 }
 
 Async<void> LayeredDisk::do_read(uint64_t disk_offset, Buffers buffers) {
+  const auto guard = enter();
+  const uint64_t length = total_bytes(buffers);
+  if (const auto extent = peek(disk_offset, length); extent && extent->length == length)
+    co_return co_await read_extent(*extent, disk_offset, buffers);
+  async::TaskGroup reads;
+  auto started = co_await start_reads(reads, disk_offset, buffers);
+  auto ended = co_await reads.finish();
+  co_return started ? std::move(ended) : std::move(started);
+}
+
+Async<void> LayeredDisk::start_reads(async::TaskGroup& reads, uint64_t disk_offset,
+                                     Buffers buffers) {
   const uint64_t end = disk_offset + total_bytes(buffers);
+  BufferCutter cutter(buffers);
   ExtentList extents;
-  size_t vector_index = 0;
-  size_t vector_used = 0;
-  while (disk_offset < end) {
+  while (disk_offset < end && !reads.failed()) {
     extents.clear();
-    CO_TRY(co_await do_extents(disk_offset, end - disk_offset, extents));
+    uint64_t known_end = disk_offset;
+    while (known_end < end) {
+      const auto known = peek(known_end, end - known_end);
+      if (!known) break;
+      extents.append(*known);
+      known_end += known->length;
+    }
+    if (extents.empty()) {
+      CO_TRY(co_await do_extents(disk_offset, end - disk_offset, extents));
+    }
     for (const Extent& extent : extents) {
-      const uint64_t extent_end = std::min(end, extent.disk_offset + extent.length);
-      while (disk_offset < extent_end) {
-        const iovec& vector = buffers[vector_index];
-        const size_t length =
-            std::min<uint64_t>(extent_end - disk_offset, vector.iov_len - vector_used);
-        const std::span<std::byte> part(static_cast<std::byte*>(vector.iov_base) + vector_used,
-                                        length);
-        if (length > 0) CO_TRY(co_await read_extent(extent, disk_offset, part));
-        disk_offset += length;
-        vector_used += length;
-        if (vector_used == vector.iov_len) {
-          ++vector_index;
-          vector_used = 0;
-        }
-      }
+      reads.start(read_part(extent, cutter.next(extent.length)));
+      disk_offset += extent.length;
     }
   }
   co_return Result<void>();
 }
 
-Async<void> LayeredDisk::do_write(uint64_t, Buffers, Durability) {
-  co_return fail(Errc::read_only, "the disk is open for reading only");
+Async<void> LayeredDisk::read_part(Extent extent, std::vector<iovec> buffers) {
+  const Buffers part(buffers);
+  co_return co_await read_extent(extent, extent.disk_offset, part);
 }
 
-Async<void> LayeredDisk::do_flush() {
-  co_return fail(Errc::read_only, "the disk is open for reading only");
+// disk_offset: in the extent.
+Async<void> LayeredDisk::read_extent(const Extent& extent, uint64_t disk_offset, Buffers buffers) {
+  // Only data has a layer: zeroes may come from below the last one.
+  switch (extent.kind) {
+    case ExtentKind::data: {
+      const uint64_t file_offset = extent.file_offset + (disk_offset - extent.disk_offset);
+      co_return co_await layers_[extent.depth]->file().readv(file_offset, buffers);
+    }
+    case ExtentKind::encoded: {
+      for (const iovec& vector : buffers) {
+        const std::span<std::byte> part(static_cast<std::byte*>(vector.iov_base), vector.iov_len);
+        CO_TRY(co_await layers_[extent.depth]->read_encoded(extent, disk_offset, part));
+        disk_offset += part.size();
+      }
+      co_return Result<void>();
+    }
+    case ExtentKind::zero:
+    case ExtentKind::parent:
+      fill_zero(buffers);
+      co_return Result<void>();
+  }
+  __builtin_unreachable();
 }
 
-Async<void> LayeredDisk::do_zero(uint64_t, uint64_t) {
-  co_return fail(Errc::read_only, "the disk is open for reading only");
+Async<void> LayeredDisk::do_write(uint64_t disk_offset, Buffers buffers, Durability durability) {
+  LayerWriter& writer = *layers_.front()->writer();
+  const auto guard = enter();
+  const uint64_t length = total_bytes(buffers);
+  const bool is_cheap = durability == Durability::cached || writer.is_settled();
+  const auto place = writer.in_place(disk_offset, length);
+  if (is_cheap && place && place->length == length)
+    co_return co_await layers_.front()->file().writev(place->file_offset, buffers, durability);
+  async::TaskGroup writes;
+  start_writes(writes, disk_offset, buffers);
+  CO_TRY(co_await writes.finish());
+  if (durability == Durability::durable) co_return co_await writer.flush();
+  co_return Result<void>();
+}
+
+void LayeredDisk::start_writes(async::TaskGroup& writes, uint64_t disk_offset, Buffers buffers) {
+  LayerWriter& writer = *layers_.front()->writer();
+  const uint64_t end = disk_offset + total_bytes(buffers);
+  const uint64_t block_bytes = layers_.front()->block_size_bytes();
+  BufferCutter cutter(buffers);
+  while (disk_offset < end && !writes.failed()) {
+    uint64_t length = end - disk_offset;
+    if (const auto place = writer.in_place(disk_offset, length)) {
+      length = place->length;
+      while (disk_offset + length < end) {
+        const auto next = writer.in_place(disk_offset + length, end - disk_offset - length);
+        if (!next || next->file_offset != place->file_offset + length) break;
+        length += next->length;
+      }
+      writes.start(overwrite(place->file_offset, cutter.next(length)));
+    } else {
+      // A block each, so that new ones are prepared side by side.
+      if (block_bytes > 0) length = std::min(length, block_bytes - disk_offset % block_bytes);
+      writes.start(write_part(disk_offset, cutter.next(length)));
+    }
+    disk_offset += length;
+  }
+}
+
+Async<void> LayeredDisk::overwrite(uint64_t file_offset, std::vector<iovec> buffers) {
+  const Buffers part(buffers);
+  co_return co_await layers_.front()->file().writev(file_offset, part, Durability::cached);
+}
+
+Async<void> LayeredDisk::write_part(uint64_t disk_offset, std::vector<iovec> buffers) {
+  LayerWriter& writer = *layers_.front()->writer();
+  const uint64_t end = disk_offset + total_bytes(buffers);
+  BufferCutter cutter(buffers);
+  while (disk_offset < end) {
+    CO_TRY_LET(WritePlace place, co_await writer.prepare(disk_offset, end - disk_offset));
+    disk_offset += place.length;
+    const std::vector<iovec> vectors = cutter.next(place.length);
+    const Buffers part(vectors);
+    auto written =
+        co_await layers_.front()->file().writev(place.file_offset, part, Durability::cached);
+    auto finished = co_await writer.finish(std::move(place), written.has_value());
+    CO_TRY(std::move(written));
+    CO_TRY(std::move(finished));
+  }
+  co_return Result<void>();
+}
+
+Async<void> LayeredDisk::do_flush() { co_return co_await layers_.front()->writer()->flush(); }
+
+// Blocks that read as zeroes already are passed over, many at once where tables have holes.
+Async<void> LayeredDisk::do_zero(uint64_t disk_offset, uint64_t length) {
+  LayerWriter& writer = *layers_.front()->writer();
+  const auto guard = enter();
+  const uint64_t end = disk_offset + length;
+  const uint64_t unit = std::max<uint64_t>(layers_.front()->block_size_bytes(), 1);
+  ExtentList extents;
+  for (size_t next = 0; disk_offset < end;) {
+    if (next == extents.size()) {
+      extents.clear();
+      CO_TRY(co_await layers_.front()->resolve(disk_offset, end - disk_offset, extents));
+      next = 0;
+    }
+    const Extent extent = extents[next];
+    const uint64_t extent_end = extent.disk_offset + extent.length;
+    const uint64_t block_end = std::min(end, align_down(disk_offset, unit) + unit);
+    if (extent_end <= disk_offset) {
+      ++next;
+    } else if (extent.kind == ExtentKind::zero && extent_end >= block_end) {
+      disk_offset = extent_end == end ? end : std::max(block_end, align_down(extent_end, unit));
+    } else {
+      const uint64_t part_end = unit == 1 ? end : block_end;
+      CO_TRY(co_await writer.zero(disk_offset, part_end - disk_offset));
+      disk_offset = part_end;
+    }
+  }
+  co_return Result<void>();
 }
 
 }  // namespace vhdkit::disk

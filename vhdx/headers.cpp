@@ -10,6 +10,9 @@
 namespace vhdkit::vhdx {
 namespace {
 
+// A session changes the headers three times, each time both.
+constexpr uint64_t header_updates = 6;
+
 // The two headers as they lie in the file; bytes past its end stay zero.
 struct RawHeaders {
   std::array<Header, 2> headers{};
@@ -146,6 +149,25 @@ Async<FoundHeaders> read_headers(File& file) {
   found.damage = raw.damage;
   CO_TRY(check_log_place(found.current, file.size_bytes(), where));
   co_return found;
+}
+
+Async<void> write_headers(File& file, FoundHeaders& headers) {
+  for (int copy = 0; copy < 2; ++copy) {
+    headers.current_index = 1 - headers.current_index;
+    ++headers.current.sequence_number;
+    const Header raw = build_header(headers.current);
+    const std::span<const std::byte> bytes = bytes_of(raw);
+    CO_TRY(co_await file.write(header_offsets[headers.current_index], bytes));
+    CO_TRY(co_await file.flush());
+  }
+  co_return Result<void>();
+}
+
+Result<void> check_sequence_room(const File& file, const FoundHeaders& headers) {
+  if (headers.current.sequence_number <= UINT64_MAX - header_updates) return {};
+  return fail(Errc::corrupt, fmt::format("{}: sequence number {} leaves none for an update",
+                                         header_name(file, headers.current_index),
+                                         headers.current.sequence_number));
 }
 
 }  // namespace vhdkit::vhdx

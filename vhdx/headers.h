@@ -45,4 +45,11 @@ struct FoundHeaders {
 // than 1; log version other than 0 while the log is not empty); io.
 Async<FoundHeaders> read_headers(File& file);
 
+// Makes headers.current the content of both headers, with a flush after each: the one that is not
+// current first, so one of them is whole at any moment. [MS-VHDX] 2.2.2.1. REQUIRES: room for two
+// more sequence numbers.
+Async<void> write_headers(File& file, FoundHeaders& headers);
+// Whether the sequence numbers have room for all updates of a session. Errors: corrupt.
+Result<void> check_sequence_room(const File& file, const FoundHeaders& headers);
+
 }  // namespace vhdkit::vhdx

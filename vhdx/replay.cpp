@@ -1,7 +1,5 @@
 #include "vhdx/replay.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <vector>
 
@@ -14,31 +12,10 @@ namespace vhdkit::vhdx {
 namespace {
 
 constexpr size_t piece_bytes = 1 * MiB;
-constexpr uint64_t header_updates = 4;  // that a replay makes, two for each change of the headers
-
-// The header that is not current, then the other: one of them is whole at any moment.
-// [MS-VHDX] 2.2.2.1.
-Async<void> write_headers(File& file, FoundHeaders& headers) {
-  for (int copy = 0; copy < 2; ++copy) {
-    headers.current_index = 1 - headers.current_index;
-    ++headers.current.sequence_number;
-    const Header raw = build_header(headers.current);
-    const std::span<const std::byte> bytes = bytes_of(raw);
-    CO_TRY(co_await file.write(header_offsets[headers.current_index], bytes));
-    CO_TRY(co_await file.flush());
-  }
-  co_return Result<void>();
-}
 
 // [MS-VHDX] 2.2.2: the first change of a session.
 Async<void> begin_session(File& file, FoundHeaders& headers) {
-  if (headers.current.sequence_number > UINT64_MAX - header_updates)
-    co_return fail(
-        Errc::corrupt,
-        fmt::format("{}: header {} at offset {:#x}: sequence number {} leaves none for "
-                    "an update",
-                    file.name(), headers.current_index + 1, header_offsets[headers.current_index],
-                    headers.current.sequence_number));
+  CO_TRY(check_sequence_room(file, headers));
   headers.current.file_write_guid = Guid::random();
   co_return co_await write_headers(file, headers);
 }

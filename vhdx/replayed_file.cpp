@@ -4,41 +4,11 @@
 #include <cstring>
 #include <vector>
 
+#include "disk/buffer_cutter.h"
 #include "disk/disk.h"
 
 namespace vhdkit::vhdx {
 namespace {
-
-// Cuts a request's buffers into parts.
-class BufferCutter {
- public:
-  explicit BufferCutter(Buffers buffers) : rest_(buffers) {}
-
-  // The next `length` bytes. REQUIRES: that many are left.
-  std::vector<iovec> next(uint64_t length) {
-    std::vector<iovec> part;
-    while (length > 0) {
-      const iovec& vector = rest_.front();
-      const size_t count = std::min<uint64_t>(length, vector.iov_len - used_);
-      part.push_back({static_cast<std::byte*>(vector.iov_base) + used_, count});
-      length -= count;
-      used_ += count;
-      if (used_ < vector.iov_len) continue;
-      used_ = 0;
-      rest_ = rest_.subspan(1);
-    }
-    return part;
-  }
-
- private:
-  Buffers rest_;
-  size_t used_ = 0;
-};
-
-void fill_zero(Buffers buffers) {
-  for (const iovec& vector : buffers)
-    if (vector.iov_len > 0) std::memset(vector.iov_base, 0, vector.iov_len);
-}
 
 // Puts bytes at `place`, where the buffers, which begin at buffers_offset, have them.
 void overwrite(Buffers buffers, uint64_t buffers_offset, std::span<const std::byte> bytes,
@@ -77,7 +47,7 @@ Async<void> ReplayedFile::readv(uint64_t file_offset, Buffers buffers) {
     co_return fail(Errc::out_of_range, name() + ": the file ends before offset " +
                                            std::to_string(file_offset + length));
   const uint64_t end = file_offset + length;
-  BufferCutter cutter(buffers);
+  disk::BufferCutter cutter(buffers);
   while (file_offset < end) {
     const Run run = run_at(file_offset, end);
     if (run.end - file_offset == length) co_return co_await read_run(run, file_offset, buffers);
@@ -93,7 +63,7 @@ Async<void> ReplayedFile::read_run(const Run& run, uint64_t file_offset, Buffers
     case Source::base:
       co_return co_await base_.readv(file_offset, buffers);
     case Source::zero:
-      fill_zero(buffers);
+      disk::fill_zero(buffers);
       co_return Result<void>();
     case Source::data: {
       // [MS-VHDX] 2.3.1.4: the sector's bytes 8 to 4091 are the update's own.

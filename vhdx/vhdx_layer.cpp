@@ -1,11 +1,22 @@
 #include "vhdx/vhdx_layer.h"
 
 #include "vhdx/block_layer.h"
+#include "vhdx/replay.h"
 #include "vhdx/replayed_file.h"
 
 namespace vhdkit::vhdx {
+namespace {
+
+Async<void> make_sound(File& file) {
+  CO_TRY(co_await replay_on_disk(file));
+  CO_TRY(co_await repair_copies(file));
+  co_return Result<void>();
+}
+
+}  // namespace
 
 Async<std::unique_ptr<disk::Layer>> open_layer(std::unique_ptr<File> file, OpenOptions options) {
+  if (options.writable) CO_TRY(co_await make_sound(*file));
   OpenedImage image;
   CO_TRY_LET(image.headers, co_await read_headers(*file));
   const FileHeader& header = image.headers.current;
@@ -18,7 +29,9 @@ Async<std::unique_ptr<disk::Layer>> open_layer(std::unique_ptr<File> file, OpenO
   CO_TRY_LET(ImageLayout layout,
              with_context(layout_of(header, image.regions, image.metadata, file->size_bytes()),
                           file->name()));
-  co_return std::make_unique<BlockLayer>(std::move(file), std::move(image), std::move(layout));
+  auto layer = std::make_unique<BlockLayer>(std::move(file), std::move(image), std::move(layout));
+  if (options.writable) CO_TRY(co_await layer->make_writable());
+  co_return std::unique_ptr<disk::Layer>(std::move(layer));
 }
 
 }  // namespace vhdkit::vhdx

@@ -10,6 +10,9 @@ namespace vhdkit::vhdx {
 struct OpenOptions {
   // Serve the file as it is where its log is not empty: what it shows may be stale or torn.
   bool ignore_log = false;
+  // The layer gets a writer. A log that is not empty is replayed on disk, and damaged copies of
+  // headers and region tables are repaired, before anything else is changed.
+  bool writable = false;
 };
 
 // Reads headers, log, region table and metadata; the BAT and the sector bitmaps only when asked
@@ -26,7 +29,10 @@ struct OpenOptions {
 // "log-state" ("clean", "dirty"; "replayed in memory" is said by "log-replay"), sizes and offsets
 // of log, BAT and metadata region, "creator", parent linkage and paths, "warnings".
 //
-// Errors: corrupt; unsupported (version, unknown required region or item, locator type); io.
+// REQUIRES: not both options; for a writable layer a file that is open for writing.
+//
+// Errors: corrupt; unsupported (version, unknown required region or item, locator type); io. A
+// writable layer is refused where two blocks share their place in the file.
 Async<std::unique_ptr<disk::Layer>> open_layer(std::unique_ptr<File> file, OpenOptions options);
 
 }  // namespace vhdkit::vhdx

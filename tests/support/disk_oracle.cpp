@@ -49,6 +49,12 @@ void DiskOracle::complete(size_t change) {
   undurable_.push_back(change);
 }
 
+void DiskOracle::complete_durably(size_t index) {
+  Change& change = changes_[index];
+  change.ended = change.completed = change.durable = clock_++;
+  for (uint64_t i = change.first; i < change.first + change.count; ++i) forget_hidden(i);
+}
+
 // It hides nothing, and its value stays right until something hides it.
 void DiskOracle::fail(size_t change) { changes_[change].ended = clock_++; }
 

@@ -33,6 +33,8 @@ class DiskOracle {
   size_t begin_write(uint64_t first, uint64_t count);
   size_t begin_zero(uint64_t first, uint64_t count);
   void complete(size_t change);
+  // The same, of a write that was durable by itself.
+  void complete_durably(size_t change);
   // It may have happened in any of its sectors, or may not.
   void fail(size_t change);
   size_t begin_flush();

@@ -1,0 +1,255 @@
+#include "disk/block_writer.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "disk/zero_range.h"
+
+namespace vhdkit::disk {
+BlockWriter::BlockWriter(File& file, std::unique_ptr<WritableTables> tables)
+    : file_(file), tables_(std::move(tables)) {}
+
+uint64_t BlockWriter::end_of_block(uint64_t block) const {
+  return std::min((block + 1) * shape().block_bytes, shape().disk_bytes);
+}
+
+Result<void> BlockWriter::usable() const {
+  if (!poison_) return {};
+  return std::unexpected(*poison_);
+}
+
+Async<void> BlockWriter::begin() {
+  CO_TRY(usable());
+  if (has_begun_) co_return Result<void>();
+  const async::Mutex::Guard guard = co_await beginning_.lock();
+  if (has_begun_) co_return Result<void>();
+  auto begun = co_await tables_->begin();
+  has_begun_ = begun.has_value();
+  if (!begun) poison_ = begun.error();
+  co_return begun;
+}
+
+// --- writes ---
+
+std::optional<async::FileRange> BlockWriter::in_place(uint64_t disk_offset, uint64_t length) {
+  if (!has_begun_ || poison_) return std::nullopt;
+  const uint64_t block = disk_offset / shape().block_bytes;
+  const auto found = tables_->find(block);
+  if (!found || !found->has_place()) return std::nullopt;
+  length = std::min(length, end_of_block(block) - disk_offset);
+  if (found->state == BlockState::partial) length = tables_->present_bytes(disk_offset, length);
+  if (length == 0) return std::nullopt;
+  return async::FileRange{found->file_offset + disk_offset % shape().block_bytes, length};
+}
+
+Async<WritePlace> BlockWriter::prepare(uint64_t disk_offset, uint64_t length) {
+  CO_TRY(co_await begin());
+  const uint64_t block = disk_offset / shape().block_bytes;
+  WritePlace place{.disk_offset = disk_offset,
+                   .length = std::min(length, end_of_block(block) - disk_offset),
+                   .file_offset = 0,
+                   .block = block,
+                   .block_offset = 0,
+                   .held = {}};
+  CO_TRY_LET(place.held, co_await tables_->hold(block));
+  CO_TRY_LET(place.block_offset, co_await place_of(block));
+  place.file_offset = place.block_offset + disk_offset % shape().block_bytes;
+  co_return std::move(place);
+}
+
+// The block's own place, or the one that is reserved for it; the caller is one of its users now.
+// REQUIRES: the block is held.
+Async<uint64_t> BlockWriter::place_of(uint64_t block) {
+  Block now = *tables_->find(block);
+  auto reserved = reserved_.find(block);
+  if (!now.has_place() && (reserved == reserved_.end() || reserved->second.was_named)) {
+    CO_TRY(co_await reclaim());
+    CO_TRY_LET(const uint64_t taken, co_await tables_->take_place());
+    now = *tables_->find(block);
+    reserved = reserved_.find(block);
+    const bool is_first = reserved == reserved_.end() || reserved->second.was_named;
+    if (now.has_place() || !is_first) {
+      tables_->give_back(taken);
+    } else {
+      reserved = reserved_.insert_or_assign(block, Reserved{.file_offset = taken}).first;
+    }
+  }
+  const uint64_t place = now.has_place() ? now.file_offset : reserved->second.file_offset;
+  if (reserved != reserved_.end() && reserved->second.file_offset == place)
+    ++reserved->second.user_count;
+  co_return place;
+}
+
+Async<void> BlockWriter::finish(WritePlace place, bool written) {
+  if (!written) co_return co_await take_back(place);
+  if (auto room = co_await make_room_for_change(); !room) {
+    std::ignore = co_await take_back(place);
+    co_return room;
+  }
+  publish(place);
+  co_return co_await leave(place);
+}
+
+// Afterwards, up to the next await, one block can change.
+Async<void> BlockWriter::make_room_for_change() {
+  CO_TRY(usable());
+  while (!tables_->has_room_for_change()) CO_TRY(co_await commit());
+  co_return Result<void>();
+}
+
+// A block may have been given up since the place was prepared: then zeroing it had no order with
+// this write, and it stays zero. Its place is not the block's again as long as this is in flight.
+void BlockWriter::publish(const WritePlace& place) {
+  const Block now = *tables_->find(place.block);
+  if (now.has_place()) {
+    if (now.file_offset == place.block_offset && now.state == BlockState::partial)
+      tables_->set_present(place.disk_offset, place.length);
+    return;
+  }
+  const auto reserved = reserved_.find(place.block);
+  if (reserved == reserved_.end() || reserved->second.was_named ||
+      reserved->second.file_offset != place.block_offset)
+    return;
+  publish_new(place, reserved->second, now);
+}
+
+void BlockWriter::publish_new(const WritePlace& place, Reserved& reserved, const Block& now) {
+  reserved.was_named = true;
+  const bool covers_block = place.disk_offset % shape().block_bytes == 0 &&
+                            place.disk_offset + place.length == end_of_block(place.block);
+  const bool shows_parent = shape().has_parent && now.state == BlockState::absent;
+  if (!shows_parent || covers_block) {
+    // What was not written reads as zeroes there, as it did before.
+    const Block whole{.state = BlockState::whole, .file_offset = place.block_offset};
+    tables_->set(place.block, whole);
+    return;
+  }
+  tables_->set_empty(place.block, place.block_offset);
+  tables_->set_present(place.disk_offset, place.length);
+}
+
+// Bytes of a failed write must not come to light later, when another write names the place.
+Async<void> BlockWriter::take_back(const WritePlace& place) {
+  const auto reserved = reserved_.find(place.block);
+  const bool is_hidden = reserved != reserved_.end() && !reserved->second.was_named &&
+                         reserved->second.file_offset == place.block_offset;
+  if (is_hidden && reserved->second.user_count > 1) {
+    if (auto zeroed = co_await zero_range(file_, place.file_offset, place.length); !zeroed)
+      poison_ = zeroed.error();
+  }
+  co_return co_await leave(place);
+}
+
+Async<void> BlockWriter::leave(const WritePlace& place) {
+  const auto reserved = reserved_.find(place.block);
+  if (reserved == reserved_.end() || reserved->second.file_offset != place.block_offset)
+    co_return Result<void>();
+  if (--reserved->second.user_count > 0) co_return Result<void>();
+  const bool is_left_over = !reserved->second.was_named;
+  reserved_.erase(reserved);
+  // Where it cannot be zeroed it stays unused as long as the image is open.
+  if (is_left_over) std::ignore = co_await make_free(place.block_offset);
+  co_return Result<void>();
+}
+
+// --- zeroes ---
+
+Async<void> BlockWriter::zero(uint64_t disk_offset, uint64_t length) {
+  CO_TRY(co_await begin());
+  const uint64_t end = disk_offset + length;
+  while (disk_offset < end) {
+    const uint64_t block = disk_offset / shape().block_bytes;
+    const uint64_t part_end = std::min(end, end_of_block(block));
+    const bool covers_block =
+        disk_offset % shape().block_bytes == 0 && part_end == end_of_block(block);
+    const bool can_give_up = !shape().keeps_places && (shape().knows_zero || !shape().has_parent);
+    if (covers_block && can_give_up) {
+      CO_TRY(co_await zero_block(block));
+    } else {
+      CO_TRY(co_await zero_part(disk_offset, part_end - disk_offset));
+    }
+    disk_offset = part_end;
+  }
+  co_return Result<void>();
+}
+
+Async<void> BlockWriter::zero_block(uint64_t block) {
+  CO_TRY_LET(const WritableTables::Held held, co_await tables_->hold(block));
+  CO_TRY(co_await make_room_for_change());
+  const Block now = *tables_->find(block);
+  const Block wanted{.state = shape().has_parent ? BlockState::zero : BlockState::absent};
+  if (now.state == wanted.state || now.state == BlockState::zero) co_return Result<void>();
+  tables_->set(block, wanted);
+  if (now.has_place())
+    given_up_.push_back({.file_offset = now.file_offset, .moment = in_flight().now()});
+  co_return Result<void>();
+}
+
+Async<void> BlockWriter::zero_part(uint64_t disk_offset, uint64_t length) {
+  const uint64_t block = disk_offset / shape().block_bytes;
+  CO_TRY_LET(const WritableTables::Held held, co_await tables_->hold(block));
+  const Block now = *tables_->find(block);
+  const bool is_zero =
+      now.state == BlockState::zero || (now.state == BlockState::absent && !shape().has_parent);
+  if (is_zero) co_return Result<void>();
+  CO_TRY_LET(WritePlace place, co_await prepare(disk_offset, length));
+  const auto zeroed = co_await zero_range(file_, place.file_offset, place.length);
+  CO_TRY(co_await finish(std::move(place), zeroed.has_value()));
+  co_return zeroed;
+}
+
+// --- what reaches the file, and when ---
+
+Async<void> BlockWriter::flush() {
+  CO_TRY(usable());
+  co_return co_await commit();
+}
+
+bool BlockWriter::is_settled() const { return !is_committing_ && !tables_->has_changes(); }
+
+// One at a time. Who waits while one runs is served by the next one, with all others who wait.
+Async<void> BlockWriter::commit() {
+  const uint64_t wanted = begun_commits_ + 1;
+  const async::Mutex::Guard guard = co_await committing_.lock();
+  CO_TRY(usable());
+  if (begun_commits_ >= wanted) co_return Result<void>();
+  ++begun_commits_;
+  is_committing_ = true;
+  const std::vector<GivenUp> freed = std::exchange(given_up_, {});
+  auto committed = co_await tables_->commit();
+  is_committing_ = false;
+  if (!committed) {
+    poison_ = committed.error();
+    co_return committed;
+  }
+  reclaimable_.insert(reclaimable_.end(), freed.begin(), freed.end());
+  co_return co_await reclaim();
+}
+
+// Makes free what nobody in flight can use any more.
+Async<void> BlockWriter::reclaim() {
+  std::vector<GivenUp> free;
+  std::erase_if(reclaimable_, [&](const GivenUp& place) {
+    const bool has_passed = in_flight().has_passed(place.moment);
+    if (has_passed) free.push_back(place);
+    return has_passed;
+  });
+  for (const GivenUp& place : free) std::ignore = co_await make_free(place.file_offset);
+  co_return Result<void>();
+}
+
+Async<void> BlockWriter::make_free(uint64_t file_offset) {
+  const async::FileRange range = tables_->range_of_place(file_offset);
+  CO_TRY(co_await zero_range(file_, range.file_offset, range.length));
+  tables_->give_back(file_offset);
+  co_return Result<void>();
+}
+
+Async<void> BlockWriter::close() {
+  if (!has_begun_ || poison_) co_return usable();
+  CO_TRY(co_await commit());
+  CO_TRY(co_await reclaim());
+  co_return co_await tables_->close();
+}
+
+}  // namespace vhdkit::disk

@@ -1,0 +1,47 @@
+// The images that the crash test writes to: every type, with a parent where it needs one.
+#pragma once
+
+#include <memory>
+#include <random>
+#include <string>
+
+#include "async/memory_file.h"
+#include "disk/layered_disk.h"
+#include "tests/support/disk_oracle.h"
+#include "vhdx/create.h"
+
+namespace vhdkit::tests {
+
+class CrashImage {
+ public:
+  // Of the VHDX images made here: log, metadata region and BAT region lie before it.
+  static constexpr uint64_t first_block_offset = 4 * MiB;
+
+  // One of the kinds, as the seed says; the parent's content is the oracle's from the beginning.
+  explicit CrashImage(std::mt19937_64& random);
+
+  const std::string& kind() const { return kind_; }
+  uint64_t size_bytes() const { return options_.size_bytes; }
+  uint64_t block_bytes() const { return options_.block_size_bytes; }
+  uint64_t sector_bytes() const { return options_.logical_sector_bytes; }
+  DiskOracle& oracle() { return oracle_; }
+  const DiskOracle& oracle() const { return oracle_; }
+  // The new image's file.
+  const async::MemoryFile& content() const { return content_; }
+
+  // The disk in this file, over the parent.
+  Async<std::unique_ptr<disk::LayeredDisk>> open(std::unique_ptr<File> file, bool writable) const;
+  // Empty, or the first corruption that the check of this file finds.
+  static Async<std::string> corruption(File& file);
+
+ private:
+  void make_parent(std::mt19937_64& random);
+
+  std::string kind_;
+  vhdx::CreateOptions options_;
+  DiskOracle oracle_;
+  async::MemoryFile parent_;
+  async::MemoryFile content_;
+};
+
+}  // namespace vhdkit::tests

@@ -1,0 +1,202 @@
+#include "tests/crash/scenario.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "async/task_group.h"
+
+namespace vhdkit::tests {
+namespace {
+
+constexpr uint64_t window_bytes = 16 * KiB;  // at both ends of each block: where most is written
+constexpr uint64_t tasks_at_once = 6;
+constexpr uint64_t states_per_whole_look = 64;
+
+}  // namespace
+
+Scenario::Scenario(const Options& options)
+    : options_(options),
+      random_(options.seed),
+      rounds_per_session_(draw(8) == 0 ? 80 : 8),  // long enough for the log to wrap around
+      steps_per_state_(draw(8) == 0 ? 40 : 3),
+      loop_(options.seed),
+      looking_loop_(*async::Loop::create({.engine = async::Engine::synchronous})),
+      image_(random_) {
+  loop_.set_observer([this] { observe(); });
+}
+
+std::string Scenario::run() {
+  file_ = std::make_unique<async::SimFile>(loop_, image_.content());
+  while (states_seen_ < options_.state_count && violation_.empty()) {
+    const auto ended = loop_.run(session());
+    if (!ended && violation_.empty()) violation_ = ended.error().message;
+    if (violation_.empty()) crash();
+  }
+  return violation_;
+}
+
+// Opens the image, changes it for a while and closes it, or stops as if it had crashed.
+Async<void> Scenario::session() {
+  auto file = std::make_unique<SabotagedFile>(*file_, options_.sabotage);
+  CO_TRY_LET(disk_, co_await image_.open(std::move(file), true));
+  for (uint64_t round = 0; round < rounds_per_session_ && violation_.empty(); ++round) {
+    async::TaskGroup tasks;
+    for (uint64_t i = 1 + draw(tasks_at_once); i > 0; --i) tasks.start(act());
+    CO_TRY(co_await tasks.finish());
+    CO_TRY(co_await read_all());
+  }
+  Result<void> closed;
+  if (draw(2) == 0) closed = co_await disk_->close();
+  disk_.reset();
+  co_return closed;
+}
+
+// Two or three things, one after another.
+Async<void> Scenario::act() {
+  for (uint64_t i = 1 + draw(3); i > 0; --i) {
+    const uint64_t kind = draw(10);
+    if (kind < 5) {
+      CO_TRY(co_await write(draw_range(), draw(4) == 0 ? Durability::durable : Durability::cached));
+    } else if (kind < 8) {
+      CO_TRY(co_await zero(draw_range()));
+    } else {
+      CO_TRY(co_await flush());
+    }
+  }
+  co_return Result<void>();
+}
+
+Scenario::Range Scenario::draw_range() {
+  const uint64_t unit = image_.sector_bytes();
+  const uint64_t block = draw(ceil_div(image_.size_bytes(), image_.block_bytes()));
+  const uint64_t begin = block * image_.block_bytes();
+  const uint64_t end = std::min(begin + image_.block_bytes(), image_.size_bytes());
+  if (draw(8) == 0) return {.disk_offset = begin, .length = end - begin};
+  const uint64_t units = window_bytes / unit;
+  const uint64_t first = draw(units);
+  const uint64_t count = 1 + draw(units - first);
+  // The window at the block's end goes on into the next block, if there is one.
+  const uint64_t window = draw(2) == 0 ? begin : end - window_bytes / 2;
+  const uint64_t at = std::min(window + first * unit, image_.size_bytes() - unit);
+  return {.disk_offset = at, .length = std::min(count * unit, image_.size_bytes() - at)};
+}
+
+Async<void> Scenario::write(Range range, Durability durability) {
+  DiskOracle& oracle = image_.oracle();
+  const uint64_t first = range.disk_offset / DiskOracle::sector_bytes;
+  std::vector<std::byte> bytes(range.length);
+  const size_t change = oracle.begin_write(first, range.length / DiskOracle::sector_bytes);
+  oracle.fill(change, first, bytes);
+  const iovec vectors[2] = {{bytes.data(), bytes.size() / 2},
+                            {bytes.data() + bytes.size() / 2, bytes.size() - bytes.size() / 2}};
+  const Buffers buffers(vectors);
+  CO_TRY(co_await disk_->write(range.disk_offset, buffers, durability));
+  if (durability == Durability::durable) {
+    oracle.complete_durably(change);
+  } else {
+    oracle.complete(change);
+  }
+  co_return Result<void>();
+}
+
+Async<void> Scenario::zero(Range range) {
+  DiskOracle& oracle = image_.oracle();
+  const size_t change = oracle.begin_zero(range.disk_offset / DiskOracle::sector_bytes,
+                                          range.length / DiskOracle::sector_bytes);
+  CO_TRY(co_await disk_->zero(range.disk_offset, range.length));
+  oracle.complete(change);
+  co_return Result<void>();
+}
+
+Async<void> Scenario::flush() {
+  const size_t flush = image_.oracle().begin_flush();
+  CO_TRY(co_await disk_->flush());
+  image_.oracle().complete_flush(flush);
+  co_return Result<void>();
+}
+
+// --- looking ---
+
+Async<void> Scenario::read_all() {
+  const Range all{.disk_offset = 0, .length = image_.size_bytes()};
+  if (draw(8) == 0) co_return co_await judge_range(*disk_, all, false);
+  for (uint64_t at = 0; at < image_.size_bytes(); at += image_.block_bytes()) {
+    const Range window{.disk_offset = at, .length = window_bytes};
+    CO_TRY(co_await judge_range(*disk_, window, false));
+  }
+  co_return Result<void>();
+}
+
+void Scenario::observe() {
+  if (!violation_.empty() || states_seen_ >= options_.state_count) return;
+  if (draw(steps_per_state_) != 0) return;
+  judge(file_->crash_state(random_));
+}
+
+void Scenario::judge(const async::MemoryFile& state) {
+  ++states_seen_;
+  const auto looked = looking_loop_->run(look_at(state));
+  if (!looked && violation_.empty())
+    violation_ = "state " + std::to_string(states_seen_) + ": " + looked.error().message;
+}
+
+// The machine stopped: the next session begins with what it left.
+void Scenario::crash() {
+  const async::MemoryFile state = file_->crash_state(random_);
+  judge(state);
+  if (!violation_.empty()) return;
+  [[maybe_unused]] const auto settled = looking_loop_->run(settle_disk(state));
+  assert(settled.has_value());
+  file_ = std::make_unique<async::SimFile>(loop_, state);
+}
+
+Async<void> Scenario::look_at(async::MemoryFile state) {
+  async::MemoryFile checked = state;
+  CO_TRY_LET(const std::string corruption, co_await CrashImage::corruption(checked));
+  if (!corruption.empty()) co_return fail(Errc::corrupt, "check: " + corruption);
+  // By the replay in memory, or by the one on disk.
+  const bool writable = states_seen_ % 2 == 0;
+  CO_TRY_LET(const auto disk,
+             co_await image_.open(std::make_unique<async::MemoryFile>(state), writable));
+  co_return co_await judge_disk(*disk, states_seen_ % states_per_whole_look == 0);
+}
+
+Async<void> Scenario::judge_disk(disk::LayeredDisk& disk, bool whole) {
+  const Range all{.disk_offset = 0, .length = image_.size_bytes()};
+  if (whole) co_return co_await judge_range(disk, all, true);
+  for (uint64_t end = image_.block_bytes(); end < image_.size_bytes() + image_.block_bytes();
+       end += image_.block_bytes()) {
+    const uint64_t block = end - image_.block_bytes();
+    const Range head{.disk_offset = block, .length = window_bytes};
+    CO_TRY(co_await judge_range(disk, head, true));
+    const uint64_t tail = std::min(end, image_.size_bytes()) - window_bytes / 2;
+    const Range rest{.disk_offset = tail, .length = window_bytes / 2};
+    CO_TRY(co_await judge_range(disk, rest, true));
+  }
+  co_return Result<void>();
+}
+
+Async<void> Scenario::judge_range(disk::LayeredDisk& disk, Range range, bool after_crash) {
+  std::vector<std::byte> bytes(range.length);
+  const std::span<std::byte> buffer(bytes);
+  CO_TRY(co_await disk.read(range.disk_offset, buffer));
+  for (uint64_t at = 0; at < range.length; at += DiskOracle::sector_bytes) {
+    const uint64_t sector = (range.disk_offset + at) / DiskOracle::sector_bytes;
+    const std::string wrong =
+        image_.oracle().judge(sector, buffer.subspan(at, DiskOracle::sector_bytes), after_crash);
+    if (!wrong.empty()) co_return fail(Errc::corrupt, wrong);
+  }
+  co_return Result<void>();
+}
+
+Async<void> Scenario::settle_disk(async::MemoryFile state) {
+  CO_TRY_LET(const auto disk,
+             co_await image_.open(std::make_unique<async::MemoryFile>(state), false));
+  std::vector<std::byte> bytes(image_.size_bytes());
+  const std::span<std::byte> buffer(bytes);
+  CO_TRY(co_await disk->read(0, buffer));
+  image_.oracle().settle(0, bytes);
+  co_return Result<void>();
+}
+
+}  // namespace vhdkit::tests
