@@ -99,20 +99,17 @@ SimFile::Change SimFile::part_of(const Change& change, uint64_t from, uint64_t t
 }
 
 // What was there before a durable write began cannot come back over it. The sizes stay.
-void SimFile::forget_under(uint64_t id, const std::vector<uint64_t>& earlier) {
-  const auto found = std::ranges::find(changes_, id, &Change::id);
-  if (found == changes_.end()) return;  // a flush made it durable meanwhile
-  const Change durable = *found;
-  const uint64_t end = durable.file_offset + durable.length;
+void SimFile::forget_under(FileRange range, const std::vector<uint64_t>& earlier) {
+  const uint64_t end = range.file_offset + range.length;
   std::vector<Change> kept;
   for (const Change& change : changes_) {
     const uint64_t change_end = change.file_offset + change.length;
-    const bool overlaps = change.file_offset < end && durable.file_offset < change_end;
+    const bool overlaps = change.file_offset < end && range.file_offset < change_end;
     if (!overlaps || std::ranges::find(earlier, change.id) == earlier.end()) {
       kept.push_back(change);
       continue;
     }
-    const uint64_t left_end = std::max(change.file_offset, durable.file_offset);
+    const uint64_t left_end = std::max(change.file_offset, range.file_offset);
     const uint64_t right_begin = std::min(change_end, end);
     kept.push_back(part_of(change, change.file_offset, left_end));
     if (right_begin < change_end) kept.push_back(part_of(change, right_begin, change_end));
@@ -139,7 +136,7 @@ Async<void> SimFile::writev(uint64_t file_offset, Buffers buffers, Durability du
   complete(id);
   if (durability == Durability::durable) {
     co_await loop_.turn();
-    forget_under(id, earlier);
+    forget_under({file_offset, length}, earlier);
     make_durable({id});
   }
   co_return Result<void>();

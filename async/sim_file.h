@@ -60,7 +60,7 @@ class SimFile final : public File {
   void complete(uint64_t id);
   std::vector<uint64_t> completed_ids() const;
   void make_durable(const std::vector<uint64_t>& ids);
-  void forget_under(uint64_t id, const std::vector<uint64_t>& earlier);
+  void forget_under(FileRange range, const std::vector<uint64_t>& earlier);
   static Change part_of(const Change& change, uint64_t from, uint64_t to);
   static void apply(const Change& change, uint64_t from, uint64_t to, MemoryFile& file);
 

@@ -8,7 +8,7 @@
 namespace vhdkit::disk {
 
 void FileSpace::add_gap(uint64_t begin, uint64_t end) {
-  if (begin == end) return;
+  if (end - begin < std::max<uint64_t>(min_gap_, 1)) return;
   gaps_[begin] = end;
   gap_bytes_ += end - begin;
 }
@@ -37,14 +37,14 @@ void FileSpace::use(uint64_t file_offset, uint64_t length) {
   cut(std::prev(gap), begin, end);
 }
 
-uint64_t FileSpace::take(uint64_t length, uint64_t alignment) {
+uint64_t FileSpace::take(uint64_t length, uint64_t alignment, uint64_t lead) {
   for (auto gap = gaps_.begin(); gap != gaps_.end(); ++gap) {
-    const uint64_t begin = align_up(gap->first, alignment);
+    const uint64_t begin = align_up(gap->first + lead, alignment) - lead;
     if (begin > gap->second || gap->second - begin < length) continue;
     cut(gap, begin, begin + length);
     return begin;
   }
-  const uint64_t begin = align_up(end_, alignment);
+  const uint64_t begin = align_up(end_ + lead, alignment) - lead;
   add_gap(end_, begin);
   end_ = begin + length;
   return begin;

@@ -32,6 +32,14 @@ void TablePieces::drop_old() {
   for (auto& [file_offset, slot] : slots_) slot.used = false;
 }
 
+void TablePieces::make(uint64_t file_offset, size_t length) {
+  if (slots_.size() >= capacity_) drop_old();
+  auto piece = std::make_shared<TablePiece>();
+  piece->file_offset = file_offset;
+  piece->bytes.resize(length);
+  slots_.insert_or_assign(file_offset, Slot{.piece = std::move(piece)});
+}
+
 void TablePieces::change(uint64_t piece_offset, size_t at, std::span<const std::byte> bytes) {
   const Handle piece = hold(piece_offset);
   assert(range_fits(at, bytes.size(), piece->bytes.size()) && !bytes.empty());

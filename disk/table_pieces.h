@@ -47,6 +47,9 @@ class TablePieces {
   // One offset has one length. Errors: io, out_of_range.
   Async<Handle> read(File& file, uint64_t file_offset, size_t length);
 
+  // A piece of zeroes where the file has zeroes too, so that nothing needs to be read.
+  void make(uint64_t file_offset, size_t length);
+
   // REQUIRES: the piece is in memory and has the bytes' place.
   void change(uint64_t piece_offset, size_t at, std::span<const std::byte> bytes);
   size_t changed_page_count() const { return changed_.size(); }

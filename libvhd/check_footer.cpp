@@ -180,8 +180,10 @@ Async<std::optional<FooterToCheck>> check_footers(File& file, Findings& findings
     check_fields(*tail, "footer", findings);
   } else {
     Subject footer(findings, "footer", tail_offset);
-    footer.add(Severity::corruption, "vhd-footer-missing", "Cookie", 0, "",
-               "there is none at the end of the file, which may be cut off");
+    const bool has_copy = head && tells_a_disk(*head) && has_valid_checksum(*head) &&
+                          head->raw.disk_type != uint32_t(DiskType::fixed);
+    footer.add(has_copy ? Severity::warning : Severity::corruption, "vhd-footer-missing", "Cookie",
+               0, "", "there is none at the end of the file, which may be cut off");
   }
   const Seen* chosen = choose(tail, head);
   const bool wants_copy = chosen && chosen->raw.disk_type != uint32_t(DiskType::fixed);

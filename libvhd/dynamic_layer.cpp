@@ -5,7 +5,9 @@
 #include <algorithm>
 
 #include "async/task_group.h"
+#include "libvhd/block_tables.h"
 #include "libvhd/describe.h"
+#include "libvhd/table_writer.h"
 
 namespace vhdkit::libvhd {
 namespace {
@@ -13,28 +15,9 @@ namespace {
 using disk::Extent;
 using disk::ExtentKind;
 using disk::ExtentList;
-using disk::RecentPieces;
 
-constexpr uint64_t entries_per_piece = 16 * KiB;  // of the BAT: 64 KiB, 32 GiB of an ordinary disk
-constexpr size_t table_pieces_kept = 16;
-constexpr size_t bitmaps_kept = 16;
 constexpr size_t bitmaps_at_once = 8;  // fewer than are kept
 constexpr size_t extents_at_once = 4096;
-
-bool bit_at(std::span<const std::byte> bitmap, uint64_t sector) {
-  return (bitmap[sector / 8] & std::byte(0x80 >> sector % 8)) != std::byte{0};
-}
-
-// The first sector at or after `sector` whose bit differs from the one there, at most `end`.
-uint64_t end_of_run(std::span<const std::byte> bitmap, uint64_t sector, uint64_t end) {
-  const bool bit = bit_at(bitmap, sector);
-  const std::byte uniform = bit ? std::byte{0xff} : std::byte{0};
-  while (sector < end && bit_at(bitmap, sector) == bit) {
-    const bool whole_byte = sector % 8 == 0 && bitmap[sector / 8] == uniform;
-    sector += whole_byte ? 8 : 1;
-  }
-  return std::min(sector, end);
-}
 
 }  // namespace
 
@@ -45,8 +28,7 @@ DynamicLayer::DynamicLayer(std::unique_ptr<File> file, DynamicImage image)
                         image_.header, image_.located, image_.found.content_end)),
       clear_kind_(image_.found.footer.type == DiskType::differencing ? ExtentKind::parent
                                                                      : ExtentKind::zero),
-      table_pieces_(table_pieces_kept),
-      bitmaps_(bitmaps_kept) {
+      pieces_(pieces_kept(layout_), sector_bytes) {
   geometry_.size_bytes = layout_.disk_bytes;
   if (image_.found.footer.type == DiskType::differencing)
     parent_ = parent_reference(image_.header, image_.located);
@@ -72,7 +54,7 @@ Async<void> DynamicLayer::resolve(uint64_t disk_offset, uint64_t length, ExtentL
 uint64_t DynamicLayer::skip_unused(const TablePart& part, Range range, ExtentList& extents) const {
   uint64_t at = range.disk_offset;
   for (uint64_t index = at / layout_.block_bytes;
-       at < range.end && index < part.end_index() && part.entry(index) == unused_bat_entry; ++index)
+       at < range.end && index < part.end_index && part.entry(index) == unused_bat_entry; ++index)
     at = std::min(range.end, (index + 1) * layout_.block_bytes);
   if (at > range.disk_offset)
     extents.append(
@@ -85,8 +67,8 @@ Result<void> DynamicLayer::collect_run(const TablePart& part, Range range,
                                        std::vector<Block>& run) const {
   run.clear();
   const uint64_t first = range.disk_offset / layout_.block_bytes;
-  const uint64_t end = std::min(
-      {part.end_index(), ceil_div(range.end, layout_.block_bytes), first + bitmaps_at_once});
+  const uint64_t end =
+      std::min({part.end_index, ceil_div(range.end, layout_.block_bytes), first + bitmaps_at_once});
   for (uint64_t index = first; index < end && part.entry(index) != unused_bat_entry; ++index) {
     TRY(check_entry(index, part.entry(index)));
     run.push_back({.index = index, .entry = part.entry(index)});
@@ -98,15 +80,19 @@ Result<void> DynamicLayer::collect_run(const TablePart& part, Range range,
 Async<void> DynamicLayer::read_bitmaps(std::vector<Block>& run) {
   async::TaskGroup reads;
   for (Block& block : run) {
-    block.bitmap = bitmaps_.find(begin_of(block.entry));
-    if (!block.bitmap) reads.start(read_bitmap(block));
+    const uint64_t file_offset = begin_of(block.entry);
+    if (pieces_.find(file_offset) == nullptr) {
+      reads.start(read_bitmap(block));
+    } else {
+      block.bitmap = pieces_.hold(file_offset);
+    }
   }
   co_return co_await reads.finish();
 }
 
 Async<void> DynamicLayer::read_bitmap(Block& block) {
   const uint64_t file_offset = begin_of(block.entry);
-  CO_TRY_LET(block.bitmap, co_await bitmaps_.read(*file_, file_offset, layout_.bitmap_bytes()));
+  CO_TRY_LET(block.bitmap, co_await pieces_.read(*file_, file_offset, layout_.bitmap_bytes()));
   co_return Result<void>();
 }
 
@@ -120,9 +106,9 @@ uint64_t DynamicLayer::resolve_block(const Block& block, Range range, ExtentList
   uint64_t at = range.disk_offset;
   while (at < end && extents.size() < enough) {
     const uint64_t sector = (at - block_start) / sector_bytes;
-    const bool here = bit_at(*block.bitmap, sector);
-    const uint64_t run_end =
-        std::min(end, block_start + end_of_run(*block.bitmap, sector, end_sector) * sector_bytes);
+    const bool here = bit_at(block.bitmap->bytes, sector);
+    const uint64_t run_end = std::min(
+        end, block_start + end_of_run(block.bitmap->bytes, sector, end_sector) * sector_bytes);
     extents.append({.disk_offset = at,
                     .length = run_end - at,
                     .kind = here ? ExtentKind::data : clear_kind_,
@@ -140,13 +126,9 @@ Async<DynamicLayer::TablePart> DynamicLayer::table_part(uint64_t block_index) {
                                file_->name(), entry_name(layout_, block_index),
                                image_.header.max_table_entries, layout_.table_entries));
   TablePart part{.first_index = align_down(block_index, entries_per_piece)};
-  const uint64_t count = std::min(entries_per_piece, layout_.table_entries - part.first_index);
-  const uint64_t file_offset = layout_.table_offset + part.first_index * sizeof(be32);
-  part.entries = table_pieces_.find(file_offset);
-  if (!part.entries) {
-    CO_TRY_LET(part.entries,
-               co_await table_pieces_.read(*file_, file_offset, count * sizeof(be32)));
-  }
+  const async::FileRange piece = piece_of_entry(layout_, block_index);
+  CO_TRY_LET(part.entries, co_await pieces_.read(*file_, piece.file_offset, piece.length));
+  part.end_index = std::min(layout_.table_entries, part.first_index + piece.length / sizeof(be32));
   co_return part;
 }
 
@@ -158,12 +140,53 @@ Result<void> DynamicLayer::check_entry(uint64_t block_index, uint32_t entry) con
                           fault_text(layout_, block_index, entry, *fault)));
 }
 
+std::optional<Extent> DynamicLayer::peek(uint64_t disk_offset, uint64_t length) {
+  const uint64_t block_index = disk_offset / layout_.block_bytes;
+  const auto entry = find_entry(layout_, pieces_, block_index);
+  if (!entry) return std::nullopt;
+  const uint64_t block_end = (block_index + 1) * layout_.block_bytes;
+  Extent extent{.disk_offset = disk_offset,
+                .length = std::min(length, block_end - disk_offset),
+                .kind = clear_kind_};
+  if (*entry == unused_bat_entry) return extent;
+  const disk::TablePiece* const bitmap = pieces_.find(begin_of(*entry));
+  if (bitmap == nullptr || entry_fault(layout_, block_index, *entry)) return std::nullopt;
+  const uint64_t in_block = disk_offset % layout_.block_bytes;
+  const uint64_t first = in_block / sector_bytes;
+  const uint64_t end_sector = ceil_div(in_block + extent.length, sector_bytes);
+  const uint64_t run_end = end_of_run(bitmap->bytes, first, end_sector) * sector_bytes;
+  extent.length = std::min(extent.length, run_end - in_block);
+  if (!bit_at(bitmap->bytes, first)) return extent;
+  extent.kind = ExtentKind::data;
+  extent.file_offset = begin_of(*entry) + layout_.bitmap_bytes() + in_block;
+  return extent;
+}
+
 Async<void> DynamicLayer::audit() {
   BlockPlaces places(layout_);
+  co_return co_await collect_places(places);
+}
+
+Async<void> DynamicLayer::make_writable() {
+  CO_TRY(check_tables_can_change(*file_, layout_));
+  BlockPlaces places(layout_);
+  CO_TRY(co_await collect_places(places));
+  CO_TRY_LET(FileUse use, co_await take_stock(*file_, layout_, places));
+  const TableWriter::Image image{.file = *file_,
+                                 .footer = image_.found,
+                                 .layout = layout_,
+                                 .pieces = pieces_,
+                                 .has_parent = parent_.has_value()};
+  writer_ = std::make_unique<disk::BlockWriter>(
+      *file_, std::make_unique<TableWriter>(image, std::move(use)));
+  co_return Result<void>();
+}
+
+Async<void> DynamicLayer::collect_places(BlockPlaces& places) {
   bool has_room = true;
   for (uint64_t index = 0; has_room && index < layout_.block_count();) {
     CO_TRY_LET(const TablePart part, co_await table_part(index));
-    const uint64_t end = std::min(layout_.block_count(), part.end_index());
+    const uint64_t end = std::min(layout_.block_count(), part.end_index);
     for (; has_room && index < end; ++index) {
       const uint32_t entry = part.entry(index);
       if (entry == unused_bat_entry) continue;

@@ -4,8 +4,9 @@
 #include <optional>
 #include <vector>
 
+#include "disk/block_writer.h"
 #include "disk/layer.h"
-#include "disk/recent_pieces.h"
+#include "disk/table_pieces.h"
 #include "libvhd/block_layout.h"
 #include "libvhd/footer.h"
 
@@ -22,9 +23,16 @@ class DynamicLayer final : public disk::Layer {
  public:
   DynamicLayer(std::unique_ptr<File> file, DynamicImage image);
 
+  // Takes stock of the file's space, so that the layer can be written. Once, before it is used.
+  // REQUIRES: the file is open for writing, both footers are whole. Errors: as audit(); corrupt
+  // (a BAT shorter than the disk, or one that begins within a sector).
+  Async<void> make_writable();
+
   const disk::Geometry& geometry() const override { return geometry_; }
   File& file() override { return *file_; }
   Async<void> resolve(uint64_t disk_offset, uint64_t length, disk::ExtentList& extents) override;
+  std::optional<disk::Extent> peek(uint64_t disk_offset, uint64_t length) override;
+  disk::LayerWriter* writer() override { return writer_.get(); }
   Async<void> audit() override;
   uint64_t block_size_bytes() const override { return layout_.block_bytes; }
   disk::Description describe() const override;
@@ -36,18 +44,19 @@ class DynamicLayer final : public disk::Layer {
   // Consecutive entries of the BAT.
   struct TablePart {
     uint64_t first_index = 0;
-    disk::RecentPieces::Piece entries = {};
+    disk::TablePieces::Handle entries = {};
 
-    uint64_t end_index() const { return first_index + entries->size() / sizeof(be32); }
+    uint64_t end_index = 0;
+
     uint32_t entry(uint64_t block_index) const {
-      return *load<be32>(*entries, (block_index - first_index) * sizeof(be32));
+      return *load<be32>(entries->bytes, (block_index - first_index) * sizeof(be32));
     }
   };
   // An allocated block.
   struct Block {
     uint64_t index;
     uint32_t entry;
-    disk::RecentPieces::Piece bitmap = {};
+    disk::TablePieces::Handle bitmap = {};
   };
   struct Range {
     uint64_t disk_offset;
@@ -61,6 +70,7 @@ class DynamicLayer final : public disk::Layer {
   uint64_t resolve_block(const Block& block, Range range, disk::ExtentList& extents,
                          size_t enough) const;
   Result<void> check_entry(uint64_t block_index, uint32_t entry) const;
+  Async<void> collect_places(BlockPlaces& places);
   Result<void> check_apart(BlockPlaces& places) const;
 
   std::unique_ptr<File> file_;
@@ -69,8 +79,8 @@ class DynamicLayer final : public disk::Layer {
   BlockLayout layout_;
   disk::ExtentKind clear_kind_;  // what a clear bit and an unused entry mean
   std::optional<disk::ParentReference> parent_;
-  disk::RecentPieces table_pieces_;
-  disk::RecentPieces bitmaps_;
+  disk::TablePieces pieces_;
+  std::unique_ptr<disk::BlockWriter> writer_;
 };
 
 }  // namespace vhdkit::libvhd

@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "vhdx/table_writer.h"
-
 namespace vhdkit::vhdx {
 namespace {
 
@@ -175,11 +173,6 @@ Async<void> BlockLayer::make_writable() {
                                file_->name(), header.log_length));
   BlockPlaces places(layout_.file_bytes);
   CO_TRY(co_await collect_places(places));
-  const uint64_t last_index = layout_.bat.payload_index(layout_.bat.payload_block_count() - 1);
-  std::optional<async::FileRange> last_place;
-  for (const BlockPlaces::Place& place : places.sorted())
-    if (place.index == last_index)
-      last_place = async::FileRange{place.file_offset, layout_.block_length(last_index)};
   const bool is_fixed = image_.metadata.leave_blocks_allocated && !layout_.bat.has_parent;
   const TableWriter::Image image{.file = *file_,
                                  .headers = image_.headers,
@@ -187,17 +180,37 @@ Async<void> BlockLayer::make_writable() {
                                  .tables = tables_,
                                  .keeps_places = is_fixed};
   writer_ = std::make_unique<disk::BlockWriter>(
-      *file_, std::make_unique<TableWriter>(image, free_space(places), last_place));
+      *file_, std::make_unique<TableWriter>(image, take_stock(places)));
   co_return Result<void>();
 }
 
-disk::FileSpace BlockLayer::free_space(BlockPlaces& places) const {
-  disk::FileSpace space(header_section_bytes);
+FileUse BlockLayer::take_stock(BlockPlaces& places) const {
+  FileUse use{.space = disk::FileSpace(header_section_bytes), .last_block = std::nullopt};
   for (const Structure& structure : layout_.structures)
-    space.use(structure.file_offset, structure.length);
-  for (const BlockPlaces::Place& place : places.sorted())
-    space.use(place.file_offset, layout_.block_length(place.index));
-  return space;
+    use.space.use(structure.file_offset, structure.length);
+  const auto& sorted = places.sorted();
+  const uint64_t last_index = layout_.bat.payload_index(layout_.bat.payload_block_count() - 1);
+  for (size_t i = 0; i < sorted.size(); ++i) {
+    const uint64_t begin = sorted[i].file_offset;
+    uint64_t length = layout_.block_length(sorted[i].index);
+    if (sorted[i].index == last_index) {
+      // Old QEMU cut the last block off where the disk ends, and put the next one there.
+      const uint64_t next = i + 1 < sorted.size() ? sorted[i + 1].file_offset : UINT64_MAX;
+      const uint64_t end = std::min(begin + layout_.bat.block_bytes, room_end(begin, next));
+      length = end - begin;
+      use.last_block = async::FileRange{begin, length};
+    }
+    use.space.use(begin, length);
+  }
+  return use;
+}
+
+// Where the next structure, or what is at `next`, or the end of the file stops what begins there.
+uint64_t BlockLayer::room_end(uint64_t begin, uint64_t next) const {
+  uint64_t end = std::min(next, layout_.file_bytes);
+  for (const Structure& structure : layout_.structures)
+    if (structure.file_offset > begin) end = std::min(end, structure.file_offset);
+  return end;
 }
 
 // Returns whether there was room for all blocks.

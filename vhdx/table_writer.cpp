@@ -37,16 +37,15 @@ uint64_t entry_of(const disk::Block& block) {
 
 }  // namespace
 
-TableWriter::TableWriter(const Image& image, disk::FileSpace space,
-                         std::optional<async::FileRange> last_place)
+TableWriter::TableWriter(const Image& image, FileUse use)
     : file_(image.file),
       headers_(image.headers),
       layout_(image.layout),
       tables_(image.tables),
       shape_(shape_of(image.layout.bat, image.keeps_places)),
-      space_(std::move(space)),
+      space_(std::move(use.space)),
       opened_bytes_(image.file.size_bytes()),
-      last_place_(last_place),
+      last_block_(use.last_block),
       log_(image.file, image.headers.current) {}
 
 // --- space ---
@@ -69,14 +68,14 @@ Async<uint64_t> TableWriter::take(uint64_t length) {
 Async<uint64_t> TableWriter::take_place() { co_return co_await take(shape_.block_bytes); }
 
 async::FileRange TableWriter::range_of_place(uint64_t file_offset) const {
-  if (last_place_ && last_place_->file_offset == file_offset) return *last_place_;
+  if (last_block_ && last_block_->file_offset == file_offset) return *last_block_;
   return {.file_offset = file_offset, .length = shape_.block_bytes};
 }
 
 void TableWriter::give_back(uint64_t file_offset) {
   const async::FileRange range = range_of_place(file_offset);
   space_.give_back(range.file_offset, range.length);
-  if (last_place_ && last_place_->file_offset == file_offset) last_place_.reset();
+  if (last_block_ && last_block_->file_offset == file_offset) last_block_.reset();
 }
 
 // --- tables in memory ---
@@ -177,14 +176,14 @@ void TableWriter::change_bits(uint64_t disk_offset, uint64_t length, bool here) 
   const size_t first_byte = first / 8;
   const size_t byte_count = ceil_div(end, 8) - first_byte;
   const auto old = std::span(piece.bytes).subspan(first_byte, byte_count);
-  if (!here && is_zero(old)) return;
   std::vector<std::byte> bytes(old.begin(), old.end());
   for (uint64_t bit = first; bit < end; ++bit) {
     const std::byte mask{uint8_t(1U << (bit % 8))};
     std::byte& byte = bytes[bit / 8 - first_byte];
     byte = here ? byte | mask : byte & ~mask;
   }
-  tables_.pieces().change(piece.file_offset, first_byte, bytes);
+  if (!std::ranges::equal(old, bytes))
+    tables_.pieces().change(piece.file_offset, first_byte, bytes);
 }
 
 bool TableWriter::has_room_for_change() const {

@@ -12,6 +12,12 @@
 
 namespace vhdkit::vhdx {
 
+// What of the file is in use when an image is opened for writing.
+struct FileUse {
+  disk::FileSpace space;
+  std::optional<async::FileRange> last_block;  // what the disk's last block has, if it has a place
+};
+
 // Loop-bound. One session of writing, [MS-VHDX] 2.2.2 and 2.3:
 //
 //   begin    both headers get a new FileWriteGuid and DataWriteGuid; the log is still empty
@@ -21,8 +27,8 @@ namespace vhdkit::vhdx {
 //   close    flush, both headers without log, the file cut to its content
 class TableWriter final : public disk::WritableTables {
  public:
-  // All outlive it; layout.file_bytes follows the file's growth. space: what nothing uses. The log
-  // is empty, and has at least 1 MiB. last_place: of the disk's last block, as it is in the file.
+  // All outlive it; layout.file_bytes follows the file's growth. The log is empty, and has at
+  // least 1 MiB.
   struct Image {
     File& file;
     FoundHeaders& headers;
@@ -30,8 +36,7 @@ class TableWriter final : public disk::WritableTables {
     BlockTables& tables;
     bool keeps_places;  // of a fixed disk
   };
-  TableWriter(const Image& image, disk::FileSpace space,
-              std::optional<async::FileRange> last_place);
+  TableWriter(const Image& image, FileUse use);
 
   const disk::BlockShape& shape() const override { return shape_; }
   Async<void> begin() override;
@@ -64,7 +69,7 @@ class TableWriter final : public disk::WritableTables {
   disk::BlockShape shape_;
   disk::FileSpace space_;
   uint64_t opened_bytes_;  // the file's size then: what nothing uses below it may hold anything
-  std::optional<async::FileRange> last_place_;
+  std::optional<async::FileRange> last_block_;
   // Places of sector bitmap blocks that the BAT does not name yet, by chunk.
   std::map<uint64_t, uint64_t> new_bitmaps_;
   LogWriter log_;

@@ -7,7 +7,11 @@
 #include "async/loop.h"
 #include "disk/finding.h"
 #include "disk/raw_layer.h"
+#include "libvhd/check.h"
+#include "libvhd/create.h"
+#include "libvhd/vhd_layer.h"
 #include "vhdx/check.h"
+#include "vhdx/create.h"
 #include "vhdx/vhdx_layer.h"
 
 namespace vhdkit::tests {
@@ -20,54 +24,83 @@ T pick(std::mt19937_64& random, std::initializer_list<T> values) {
   return values.begin()[random() % values.size()];
 }
 
-vhdx::CreateOptions draw_options(std::mt19937_64& random) {
-  using vhdx::DiskType;
-  vhdx::CreateOptions options;
-  options.type = pick(random, {DiskType::dynamic, DiskType::differencing, DiskType::fixed,
-                               DiskType::differencing, DiskType::dynamic});
-  options.block_size_bytes = pick<uint32_t>(random, {1 * MiB, 1 * MiB, 2 * MiB});
-  options.logical_sector_bytes = pick<uint32_t>(random, {512, 4096});
-  // The last block is not whole.
-  options.size_bytes = block_count * options.block_size_bytes - 64 * KiB;
-  options.disk_id = Guid::literal("89abcdef-0123-4567-89ab-cdef01234567");
-  options.data_write_guid = Guid::literal("01234567-89ab-cdef-0123-456789abcdef");
-  if (options.type == DiskType::differencing)
-    options.parent =
-        vhdx::ParentLink{.data_write_guid = Guid::literal("fedcba98-7654-3210-fedc-ba9876543210"),
-                         .relative_path = R"(.\base.vhdx)",
-                         .absolute_path = ""};
-  return options;
-}
-
-std::string kind_of(const vhdx::CreateOptions& options) {
-  constexpr std::array types = {"fixed", "dynamic", "differencing"};
-  return std::string("vhdx ") + types[size_t(options.type)] + ", blocks of " +
-         std::to_string(options.block_size_bytes / MiB) + " MiB, sectors of " +
-         std::to_string(options.logical_sector_bytes);
-}
+constexpr Guid disk_id = Guid::literal("89abcdef-0123-4567-89ab-cdef01234567");
+constexpr Guid identity = Guid::literal("01234567-89ab-cdef-0123-456789abcdef");
+constexpr Guid parent_identity = Guid::literal("fedcba98-7654-3210-fedc-ba9876543210");
 
 }  // namespace
 
+CrashImage::Shape CrashImage::draw_shape(std::mt19937_64& random) {
+  Shape shape{};
+  shape.is_vhd = random() % 5 < 2;
+  shape.type = pick(
+      random, {Type::dynamic, Type::differencing, Type::fixed, Type::differencing, Type::dynamic});
+  shape.block_bytes = shape.is_vhd ? pick<uint32_t>(random, {512 * KiB, 2 * MiB})
+                                   : pick<uint32_t>(random, {1 * MiB, 1 * MiB, 2 * MiB});
+  shape.sector_bytes = shape.is_vhd ? 512 : pick<uint32_t>(random, {512, 4096});
+  // The last block is not whole.
+  shape.size_bytes = block_count * shape.block_bytes - 64 * KiB;
+  return shape;
+}
+
+std::string CrashImage::kind() const {
+  constexpr std::array types = {"fixed", "dynamic", "differencing"};
+  return std::string(shape_.is_vhd ? "vhd " : "vhdx ") + types[size_t(shape_.type)] +
+         ", blocks of " + std::to_string(shape_.block_bytes / KiB) + " KiB, sectors of " +
+         std::to_string(shape_.sector_bytes);
+}
+
 CrashImage::CrashImage(std::mt19937_64& random)
-    : options_(draw_options(random)),
-      oracle_(options_.size_bytes / DiskOracle::sector_bytes),
-      parent_("base.vhdx"),
-      content_("image.vhdx") {
-  kind_ = kind_of(options_);
-  if (options_.type == vhdx::DiskType::differencing) make_parent(random);
+    : shape_(draw_shape(random)),
+      oracle_(shape_.size_bytes / DiskOracle::sector_bytes),
+      parent_("base"),
+      content_("image") {
+  if (shape_.type == Type::differencing) make_parent(random);
   auto loop = *async::Loop::create({.engine = async::Engine::synchronous});
-  const auto writer = vhdx::create(content_, options_);
+  const auto writer = create();
   assert(writer.has_value());
   [[maybe_unused]] const auto finished = loop->run((*writer)->finish());
   assert(finished.has_value());
 }
 
+Result<std::unique_ptr<disk::BulkWriter>> CrashImage::create() {
+  const bool has_parent = shape_.type == Type::differencing;
+  if (shape_.is_vhd) {
+    constexpr std::array types = {libvhd::DiskType::fixed, libvhd::DiskType::dynamic,
+                                  libvhd::DiskType::differencing};
+    libvhd::CreateOptions options{.type = types[size_t(shape_.type)],
+                                  .size_bytes = shape_.size_bytes,
+                                  .block_size_bytes = shape_.block_bytes,
+                                  .unique_id = identity,
+                                  .parent = std::nullopt};
+    if (has_parent)
+      options.parent = libvhd::ParentLink{.unique_id = parent_identity,
+                                          .relative_path = R"(.\base.vhd)",
+                                          .absolute_path = "",
+                                          .name = "base"};
+    return libvhd::create(content_, options);
+  }
+  constexpr std::array types = {vhdx::DiskType::fixed, vhdx::DiskType::dynamic,
+                                vhdx::DiskType::differencing};
+  vhdx::CreateOptions options{.type = types[size_t(shape_.type)],
+                              .size_bytes = shape_.size_bytes,
+                              .block_size_bytes = shape_.block_bytes,
+                              .logical_sector_bytes = shape_.sector_bytes,
+                              .disk_id = disk_id,
+                              .data_write_guid = identity,
+                              .parent = std::nullopt};
+  if (has_parent)
+    options.parent = vhdx::ParentLink{
+        .data_write_guid = parent_identity, .relative_path = R"(.\base.vhdx)", .absolute_path = ""};
+  return vhdx::create(content_, options);
+}
+
 // Two thirds of its blocks have content.
 void CrashImage::make_parent(std::mt19937_64& random) {
-  [[maybe_unused]] const auto resized = parent_.resize(options_.size_bytes);
+  [[maybe_unused]] const auto resized = parent_.resize(shape_.size_bytes);
   assert(resized.has_value());
   std::vector<std::byte> bytes(64 * KiB);
-  for (uint64_t at = 0; at < options_.size_bytes; at += bytes.size()) {
+  for (uint64_t at = 0; at < shape_.size_bytes; at += bytes.size()) {
     if (random() % 3 == 0) continue;
     const uint64_t first = at / DiskOracle::sector_bytes;
     const uint64_t count = bytes.size() / DiskOracle::sector_bytes;
@@ -81,20 +114,28 @@ void CrashImage::make_parent(std::mt19937_64& random) {
 
 Async<std::unique_ptr<disk::LayeredDisk>> CrashImage::open(std::unique_ptr<File> file,
                                                            bool writable) const {
-  const vhdx::OpenOptions options{.ignore_log = false, .writable = writable};
-  std::vector<std::unique_ptr<disk::Layer>> layers;
-  CO_TRY_LET(auto layer, co_await vhdx::open_layer(std::move(file), options));
-  layers.push_back(std::move(layer));
-  if (options_.type == vhdx::DiskType::differencing)
+  std::vector<std::unique_ptr<disk::Layer>> layers(1);
+  if (shape_.is_vhd) {
+    const libvhd::OpenOptions options{.writable = writable};
+    CO_TRY_LET(layers[0], co_await libvhd::open_layer(std::move(file), options));
+  } else {
+    const vhdx::OpenOptions options{.ignore_log = false, .writable = writable};
+    CO_TRY_LET(layers[0], co_await vhdx::open_layer(std::move(file), options));
+  }
+  if (shape_.type == Type::differencing)
     layers.push_back(
         std::make_unique<disk::RawLayer>(std::make_unique<async::MemoryFile>(parent_)));
   co_return std::make_unique<disk::LayeredDisk>(std::move(layers));
 }
 
-Async<std::string> CrashImage::corruption(File& file) {
+Async<std::string> CrashImage::corruption(File& file) const {
   disk::Findings findings;
   disk::BlockUsage usage;
-  CO_TRY(co_await vhdx::check(file, findings, usage));
+  if (shape_.is_vhd) {
+    CO_TRY(co_await libvhd::check(file, findings, usage));
+  } else {
+    CO_TRY(co_await vhdx::check(file, findings, usage));
+  }
   for (const disk::Finding& finding : findings.kept())
     if (finding.severity == disk::Severity::corruption) co_return finding.message;
   co_return std::string();

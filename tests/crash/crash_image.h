@@ -6,9 +6,10 @@
 #include <string>
 
 #include "async/memory_file.h"
+#include "disk/bulk_writer.h"
 #include "disk/layered_disk.h"
+#include "support/checked.h"
 #include "tests/support/disk_oracle.h"
-#include "vhdx/create.h"
 
 namespace vhdkit::tests {
 
@@ -20,10 +21,10 @@ class CrashImage {
   // One of the kinds, as the seed says; the parent's content is the oracle's from the beginning.
   explicit CrashImage(std::mt19937_64& random);
 
-  const std::string& kind() const { return kind_; }
-  uint64_t size_bytes() const { return options_.size_bytes; }
-  uint64_t block_bytes() const { return options_.block_size_bytes; }
-  uint64_t sector_bytes() const { return options_.logical_sector_bytes; }
+  std::string kind() const;
+  uint64_t size_bytes() const { return shape_.size_bytes; }
+  uint64_t block_bytes() const { return shape_.block_bytes; }
+  uint64_t sector_bytes() const { return shape_.sector_bytes; }
   DiskOracle& oracle() { return oracle_; }
   const DiskOracle& oracle() const { return oracle_; }
   // The new image's file.
@@ -32,13 +33,22 @@ class CrashImage {
   // The disk in this file, over the parent.
   Async<std::unique_ptr<disk::LayeredDisk>> open(std::unique_ptr<File> file, bool writable) const;
   // Empty, or the first corruption that the check of this file finds.
-  static Async<std::string> corruption(File& file);
+  Async<std::string> corruption(File& file) const;
 
  private:
+  enum class Type : uint8_t { fixed, dynamic, differencing };
+  struct Shape {
+    bool is_vhd;
+    Type type;
+    uint32_t block_bytes;
+    uint32_t sector_bytes;
+    uint64_t size_bytes;
+  };
+  static Shape draw_shape(std::mt19937_64& random);
+  Result<std::unique_ptr<disk::BulkWriter>> create();
   void make_parent(std::mt19937_64& random);
 
-  std::string kind_;
-  vhdx::CreateOptions options_;
+  Shape shape_;
   DiskOracle oracle_;
   async::MemoryFile parent_;
   async::MemoryFile content_;

@@ -152,7 +152,7 @@ void Scenario::crash() {
 
 Async<void> Scenario::look_at(async::MemoryFile state) {
   async::MemoryFile checked = state;
-  CO_TRY_LET(const std::string corruption, co_await CrashImage::corruption(checked));
+  CO_TRY_LET(const std::string corruption, co_await image_.corruption(checked));
   if (!corruption.empty()) co_return fail(Errc::corrupt, "check: " + corruption);
   // By the replay in memory, or by the one on disk.
   const bool writable = states_seen_ % 2 == 0;

@@ -25,7 +25,7 @@ class Scenario {
   std::string run();
 
   uint64_t states_seen() const { return states_seen_; }
-  const std::string& kind() const { return image_.kind(); }
+  std::string kind() const { return image_.kind(); }
 
  private:
   struct Range {

@@ -1,0 +1,27 @@
+// Changes of an image whose bytes all have their place already: raw files, fixed VHDs.
+#pragma once
+
+#include "disk/layer_writer.h"
+
+namespace vhdkit::disk {
+
+// The disk's first byte is the file's. Loop-bound; the file outlives it.
+class InPlaceWriter final : public LayerWriter {
+ public:
+  explicit InPlaceWriter(File& file) : file_(file) {}
+
+  std::optional<async::FileRange> in_place(uint64_t disk_offset, uint64_t length) override {
+    return async::FileRange{disk_offset, length};
+  }
+  Async<WritePlace> prepare(uint64_t disk_offset, uint64_t length) override;
+  Async<void> finish(WritePlace place, bool written) override;
+  Async<void> zero(uint64_t disk_offset, uint64_t length) override;
+  Async<void> flush() override;
+  bool is_settled() const override { return true; }
+  Async<void> close() override { co_return co_await flush(); }
+
+ private:
+  File& file_;
+};
+
+}  // namespace vhdkit::disk

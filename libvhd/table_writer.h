@@ -1,0 +1,76 @@
+// The BAT, the sector bitmaps and the footer of an image that is open for writing.
+#pragma once
+
+#include "async/mutex.h"
+#include "disk/file_space.h"
+#include "disk/writable_tables.h"
+#include "libvhd/block_tables.h"
+#include "libvhd/footer.h"
+
+namespace vhdkit::libvhd {
+
+// What of the file is in use when an image is opened for writing.
+struct FileUse {
+  disk::FileSpace space;
+  std::optional<async::FileRange> last_block;  // what the disk's last block has, with its bitmap
+};
+// places: of all blocks, apart from each other. Errors: io.
+Async<FileUse> take_stock(File& file, const BlockLayout& layout, BlockPlaces& places);
+
+// Loop-bound. VHD has no log; the order of the writes does what a log would do:
+//
+//   commit   flush (payload, and the zeroes of new places), the changed sectors of BAT and bitmaps,
+//            flush. Each sector is old or new after a crash, and any mixture reads right: a block
+//            without its bitmap holds nothing yet, a bitmap without its block is nobody's.
+//   growth   a footer at the new end, flush; then blocks may lie where the old one was. The copy at
+//            offset 0 is there all the time.
+//   close    flush, the footer right behind the content, flush, the file cut there
+class TableWriter final : public disk::WritableTables {
+ public:
+  // All outlive it; layout.content_end follows the footer.
+  struct Image {
+    File& file;
+    const FoundFooter& footer;
+    BlockLayout& layout;
+    disk::TablePieces& pieces;
+    bool has_parent;
+  };
+  TableWriter(const Image& image, FileUse use);
+
+  const disk::BlockShape& shape() const override { return shape_; }
+  Async<void> begin() override { co_return Result<void>(); }
+  Async<Held> hold(uint64_t block) override;
+  std::optional<disk::Block> find(uint64_t block) override;
+  uint64_t present_bytes(uint64_t disk_offset, uint64_t length) override;
+  void set(uint64_t block, disk::Block value) override;
+  void set_empty(uint64_t block, uint64_t file_offset) override;
+  void set_present(uint64_t disk_offset, uint64_t length) override;
+  bool has_room_for_change() const override;
+  bool has_changes() const override { return pieces_.changed_page_count() > 0; }
+  Async<uint64_t> take_place() override;
+  async::FileRange range_of_place(uint64_t file_offset) const override;
+  void give_back(uint64_t file_offset) override;
+  Async<void> commit() override;
+  Async<void> close() override;
+
+ private:
+  uint64_t place_bytes() const { return layout_.bitmap_bytes() + layout_.block_bytes; }
+  void put_entry(uint64_t block, uint32_t entry);
+  Async<void> make_room(uint64_t end);
+  Async<void> write_footer(uint64_t file_offset);
+
+  File& file_;
+  Footer footer_;
+  BlockLayout& layout_;
+  disk::TablePieces& pieces_;
+  disk::BlockShape shape_;
+  disk::FileSpace space_;
+  std::optional<async::FileRange> last_block_;
+  uint64_t opened_bytes_;  // where the content ended then: below it, unused space may hold anything
+  async::Mutex growing_;
+};
+
+// Whether the BAT can be changed in sectors. Errors: corrupt.
+Result<void> check_tables_can_change(const File& file, const BlockLayout& layout);
+
+}  // namespace vhdkit::libvhd
