@@ -92,12 +92,14 @@ SystemFile::SystemFile(Loop& loop, int descriptor, std::string name)
 
 SystemFile::~SystemFile() { ::close(descriptor_); }
 
-Result<std::unique_ptr<SystemFile>> SystemFile::open(Loop& loop, std::string path, Access access) {
+Result<std::unique_ptr<SystemFile>> SystemFile::open(Loop& loop, std::string path, Access access,
+                                                     Locking locking) {
   const int descriptor = ::open(path.c_str(), open_flags(access) | O_CLOEXEC | O_NOCTTY, 0644);
   if (descriptor < 0) return fail_errno(errno, path);
   std::unique_ptr<SystemFile> file(new SystemFile(loop, descriptor, std::move(path)));
   // Locked before it is looked at: what is found stays so.
-  if (access == Access::read_write) TRY(lock_exclusively(descriptor, file->name_));
+  const FileUse use = access == Access::read_only ? FileUse::reading : FileUse::writing;
+  if (locking == Locking::with_others) TRY(lock_for(use, descriptor, file->name_));
   TRY(file->examine());
   return file;
 }

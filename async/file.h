@@ -71,15 +71,19 @@ class SystemFile final : public File {
  public:
   enum class Access {
     read_only,
-    // An existing file, never made; locked against other writers as long as it is open, see
-    // async/file_lock.h.
-    read_write,
+    read_write,  // an existing file, never made
     create_new,  // read and write; Errc::exists where the name is taken
   };
-  // Errors: not_found, permission, exists, …; busy where another process holds a lock (read_write);
+  enum class Locking {
+    // A reader keeps writers out, a writer everybody; see async/file_lock.h.
+    with_others,
+    none,  // for looking at what somebody else writes: what is read may never have been
+  };
+  // Errors: not_found, permission, exists, …; busy where others hold locks that do not allow this;
   // Errc::unsupported for directories, FIFOs, sockets and character devices, which never block
   // here. The loop outlives the file.
-  static Result<std::unique_ptr<SystemFile>> open(Loop& loop, std::string path, Access access);
+  static Result<std::unique_ptr<SystemFile>> open(Loop& loop, std::string path, Access access,
+                                                  Locking locking = Locking::with_others);
   // Takes over a descriptor, which must be seekable.
   static Result<std::unique_ptr<SystemFile>> adopt(Loop& loop, int descriptor, std::string name);
   ~SystemFile() override;

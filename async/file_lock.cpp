@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <optional>
+#include <span>
 #include <system_error>
 
 namespace vhdkit::async {
@@ -59,23 +60,64 @@ std::string process_name(const std::string& process) {
 }
 
 std::string holder_of(int descriptor) {
-  struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-  if (fcntl(descriptor, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK && lock.l_pid > 0)
-    return process_name(std::to_string(lock.l_pid));
   struct stat status;
   if (fstat(descriptor, &status) != 0) return "another process";
   const auto process = find_holder(lock_place(status));
   return process ? process_name(*process) : "another process";
 }
 
+// QEMU's bytes: a read lock at uses + n says "I do n", one at bars + n "nobody else may do n".
+constexpr off_t uses = 100;
+constexpr off_t bars = 200;
+constexpr off_t consistent_read = 0;
+constexpr off_t write = 1;
+constexpr off_t resize = 3;
+
+constexpr off_t reader_takes[] = {uses + consistent_read, bars + write, bars + resize};
+constexpr off_t keeps_reader_out[] = {uses + write, uses + resize, bars + consistent_read};
+constexpr off_t writer_takes[] = {uses + consistent_read, uses + write, uses + resize,
+                                  bars + consistent_read, bars + write, bars + resize};
+constexpr auto& keeps_writer_out = writer_takes;
+
+struct flock lock_of(short type, off_t begin, off_t length) {
+  struct flock lock = {};
+  lock.l_type = type;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = begin;
+  lock.l_len = length;
+  return lock;
+}
+
+bool is_conflict(int error) { return error == EAGAIN || error == EACCES; }
+
+// 0, or errno; EAGAIN where somebody else holds what must be free.
+int take_locks(FileUse use, int descriptor) {
+  const bool writes = use == FileUse::writing;
+  const auto taken = writes ? std::span<const off_t>(writer_takes) : reader_takes;
+  const auto must_be_free = writes ? std::span<const off_t>(keeps_writer_out) : keeps_reader_out;
+  for (const off_t byte : taken) {
+    struct flock lock = lock_of(F_RDLCK, byte, 1);
+    if (fcntl(descriptor, F_OFD_SETLK, &lock) != 0) return errno;
+  }
+  for (const off_t byte : must_be_free) {
+    struct flock lock = lock_of(F_WRLCK, byte, 1);
+    if (fcntl(descriptor, F_OFD_GETLK, &lock) != 0) return errno;
+    if (lock.l_type != F_UNLCK) return EAGAIN;
+  }
+  return 0;
+}
+
 }  // namespace
 
-Result<void> lock_exclusively(int descriptor, const std::string& name) {
-  struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-  if (fcntl(descriptor, F_OFD_SETLK, &lock) == 0) return {};
-  if (errno == EAGAIN || errno == EACCES)
-    return fail(Errc::busy, name + ": in use by " + holder_of(descriptor));
-  return fail_errno(errno, name + ": locking");
+Result<void> lock_for(FileUse use, int descriptor, const std::string& name) {
+  const int error = take_locks(use, descriptor);
+  if (error == 0) return {};
+  // Given back first: they would be found as somebody's.
+  struct flock all = lock_of(F_UNLCK, 0, 0);
+  fcntl(descriptor, F_OFD_SETLK, &all);
+  if (is_conflict(error)) return fail(Errc::busy, name + ": in use by " + holder_of(descriptor));
+  if (use == FileUse::reading) return {};
+  return fail_errno(error, name + ": locking");
 }
 
 }  // namespace vhdkit::async

@@ -1,4 +1,4 @@
-// The lock that keeps two writers of one file apart.
+// The locks that keep a writer of a file apart from everybody else.
 #pragma once
 
 #include <string>
@@ -7,10 +7,17 @@
 
 namespace vhdkit::async {
 
-// Takes an exclusive lock of the whole file for the descriptor's open file description; closing it
-// gives the lock back. It excludes every lock of fcntl(2) on any part of the file, such as QEMU's;
-// programs that take none are not kept out.
-// Errors: busy, naming the process that holds the file where the system tells; what fcntl refuses.
-Result<void> lock_exclusively(int descriptor, const std::string& name);
+enum class FileUse {
+  reading,  // together with other readers
+  writing,  // alone
+};
+
+// Takes locks for the descriptor's open file description; closing it gives them back. They stand on
+// the bytes that QEMU uses (its block/file-posix.c), so its programs and these respect each other;
+// a lock of the whole file by fcntl(2) counts too. Programs that take none are not kept out.
+//
+// Errors: busy, naming the process that holds the file where the system tells; what fcntl refuses,
+// for writing. A file system that has no locks does not keep anybody from reading.
+Result<void> lock_for(FileUse use, int descriptor, const std::string& name);
 
 }  // namespace vhdkit::async

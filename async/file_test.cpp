@@ -128,7 +128,24 @@ TEST_CASE("two writers never meet: the second is told who the first is") {
     auto first = SystemFile::open(**loop, path, SystemFile::Access::read_write);
     REQUIRE_OK(first);
     REQUIRE_FAILS(Errc::busy, us, SystemFile::open(**loop, path, SystemFile::Access::read_write));
+    REQUIRE_FAILS(Errc::busy, us, SystemFile::open(**loop, path, SystemFile::Access::read_only));
+    REQUIRE_OK(
+        SystemFile::open(**loop, path, SystemFile::Access::read_only, SystemFile::Locking::none));
+  }
+  REQUIRE_OK(SystemFile::open(**loop, path, SystemFile::Access::read_write));
+}
+
+TEST_CASE("readers share a file and keep a writer out") {
+  const tests::TemporaryFolder folder;
+  auto loop = Loop::create();
+  const std::string path = folder.path("file");
+  std::ofstream(path) << "abcdef";
+  {
+    auto first = SystemFile::open(**loop, path, SystemFile::Access::read_only);
+    REQUIRE_OK(first);
     REQUIRE_OK(SystemFile::open(**loop, path, SystemFile::Access::read_only));
+    REQUIRE_FAILS(Errc::busy, "in use by process",
+                  SystemFile::open(**loop, path, SystemFile::Access::read_write));
   }
   REQUIRE_OK(SystemFile::open(**loop, path, SystemFile::Access::read_write));
 }

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "image/known_children.h"
 #include "image/parent_search.h"
 
 namespace vhdkit::image {
@@ -59,8 +60,15 @@ Async<void> ChainOpener::run(const std::string& path) {
 }
 
 Async<void> ChainOpener::open_first(const std::string& path) {
-  CO_TRY_LET(OpenedFile opened, co_await open_file(loop_, path, options_.format));
-  const LayerOptions layer_options{.ignore_log = options_.ignore_log};
+  if (options_.writable && (options_.ignore_log || options_.force_share))
+    co_return fail(Errc::invalid_argument,
+                   path + ": an image is only written with its log and with a lock");
+  const FileOptions file_options{.format = options_.format,
+                                 .writable = options_.writable,
+                                 .force_share = options_.force_share};
+  CO_TRY_LET(OpenedFile opened, co_await open_file(loop_, path, file_options));
+  const LayerOptions layer_options{.ignore_log = options_.ignore_log,
+                                   .writable = options_.writable};
   CO_TRY_LET(auto layer, co_await open_layer(std::move(opened.file), opened.format, layer_options));
   if (options_.parent_path && layer->parent() == nullptr)
     co_return fail(Errc::invalid_argument,
@@ -68,6 +76,17 @@ Async<void> ChainOpener::open_first(const std::string& path) {
                                *options_.parent_path));
   links_.emplace_back().tried.push_back(path);
   accept(path, opened, std::move(layer));
+  if (options_.writable) co_return co_await warn_of_children();
+  co_return Result<void>();
+}
+
+Async<void> ChainOpener::warn_of_children() {
+  CO_TRY_LET(const std::vector<std::string> children,
+             co_await known_children(loop_, links_.front().path, *layers_.front()));
+  for (const std::string& one : children)
+    links_.front().warnings.push_back(
+        fmt::format("{}: is the parent of {}: once it is written, that image is broken",
+                    links_.front().path, one));
   co_return Result<void>();
 }
 
@@ -111,7 +130,8 @@ Async<ChainOpener::Attempt> ChainOpener::try_candidate(const std::string& candid
                                   reference().format);
     if (!format) co_return attempt;
   }
-  auto opened = co_await open_file(loop_, candidate, format);
+  const FileOptions file_options{.format = format, .force_share = options_.force_share};
+  auto opened = co_await open_file(loop_, candidate, file_options);
   if (!opened) {
     if (opened.error().code == Errc::not_found) attempt.verdict = LinkVerdict::missing;
     attempt.code = opened.error().code;

@@ -37,6 +37,7 @@ class ChainOpener {
   };
 
   Async<void> open_first(const std::string& path);
+  Async<void> warn_of_children();
   Async<void> open_parent();
   Async<Attempt> try_candidate(const std::string& candidate);
   std::vector<std::string> candidates() const;

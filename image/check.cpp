@@ -79,7 +79,8 @@ Async<void> check_opened(async::Loop& loop, const std::string& path, const OpenO
 
 Async<CheckReport> check(async::Loop& loop, const std::string& path, const OpenOptions& options,
                          std::optional<Profile> profile) {
-  CO_TRY_LET(const OpenedFile opened, co_await open_file(loop, path, options.format));
+  const FileOptions file_options{.format = options.format, .force_share = options.force_share};
+  CO_TRY_LET(const OpenedFile opened, co_await open_file(loop, path, file_options));
   CheckReport report{.format = opened.format, .findings = {}, .usage = {}};
   switch (opened.format) {
     case Format::vhd:

@@ -1,4 +1,4 @@
-// An image with its chain, opened for reading.
+// An image with its chain.
 #pragma once
 
 #include <memory>
@@ -27,7 +27,11 @@ struct OpenOptions {
   std::vector<PathMapping> path_mappings;
   // The first image's parent, whatever its locators say; it must still prove itself.
   std::optional<std::string> parent_path;
-  bool ignore_log = false;   // VHDX: serve the file as it is, without its log (forensics only)
+  bool ignore_log = false;  // VHDX: serve the file as it is, without its log (forensics only)
+  // The first image can be written; its parents never are. Its file is changed by that already
+  // where a log must be replayed or a damaged copy of a structure repaired.
+  bool writable = false;
+  bool force_share = false;  // take no locks: somebody may be writing what is read here
   bool open_parents = true;  // false: one layer; a differencing image then reads zeroes below it
 };
 
@@ -62,14 +66,19 @@ inline constexpr size_t max_chain_length = 1024;
 class Image {
  public:
   // Opens the file and, unless told otherwise, its chain. A gzip file is unpacked while it is read.
-  // Nothing is ever written. Parents are looked for, in this order: each relative path beside the
-  // child; the file name of each path in the child's own folder; absolute and volume paths through
-  // path_mappings. For the first image, parent_path stands in place of all that. Errors: not_found
-  // (also a missing parent, naming the child and the paths tried), wrong_parent, corrupt (also a
-  // cycle), unsupported (also more than max_chain_length images), permission, io; a parent that is
-  // there and cannot be opened gives its own error's code.
+  // Nothing is ever written, unless the options say so. Parents are looked for, in this order: each
+  // relative path beside the child; the file name of each path in the child's own folder; absolute
+  // and volume paths through path_mappings. For the first image, parent_path stands in place of all
+  // that. Errors: not_found (also a missing parent, naming the child and the paths tried),
+  // wrong_parent, corrupt (also a cycle), unsupported (also more than max_chain_length images),
+  // permission, io; a parent that is there and cannot be opened gives its own error's code.
   static Async<std::unique_ptr<Image>> open(async::Loop& loop, const std::string& path,
                                             const OpenOptions& options);
+
+  // Opened for writing, errors are also: busy (another process has the file open, named where the
+  // system tells; readers keep a writer out, a writer everybody, unless force_share); unsupported
+  // (gzip, qcow2); invalid_argument (writable with ignore_log or force_share). Images of the same
+  // folder that are children of this one are among the warnings.
 
   // As open(), but a chain that breaks is no error: its last link says why. Fails only where the
   // first image itself cannot be opened.
@@ -81,6 +90,7 @@ class Image {
   static std::unique_ptr<Image> from_raw(std::unique_ptr<File> file,
                                          std::optional<FileIdentity> identity = std::nullopt);
 
+  // Of an image that was opened for writing: close it with disk().close().
   disk::LayeredDisk& disk() { return *disk_; }
   const std::string& path() const { return links_.front().path; }
   Format format() const { return *links_.front().format; }

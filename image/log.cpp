@@ -21,7 +21,8 @@ std::string_view log_state_name(LogState state) {
 
 Async<LogReport> read_log_report(async::Loop& loop, const std::string& path,
                                  const OpenOptions& options) {
-  CO_TRY_LET(const OpenedFile opened, co_await open_file(loop, path, options.format));
+  const FileOptions file_options{.format = options.format, .force_share = options.force_share};
+  CO_TRY_LET(const OpenedFile opened, co_await open_file(loop, path, file_options));
   if (opened.format != Format::vhdx)
     co_return fail(Errc::unsupported, fmt::format("{}: {} images have no log, only vhdx has", path,
                                                   format_name(opened.format)));

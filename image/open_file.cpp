@@ -21,9 +21,14 @@ Async<void> unpack(OpenedFile& opened, std::optional<Format> format) {
 
 }  // namespace
 
-Async<OpenedFile> open_file(async::Loop& loop, const std::string& path,
-                            std::optional<Format> format) {
-  CO_TRY_LET(auto file, async::SystemFile::open(loop, path, async::SystemFile::Access::read_only));
+Async<OpenedFile> open_file(async::Loop& loop, const std::string& path, FileOptions options) {
+  using async::SystemFile;
+  const auto access =
+      options.writable ? SystemFile::Access::read_write : SystemFile::Access::read_only;
+  const auto locking =
+      options.force_share ? SystemFile::Locking::none : SystemFile::Locking::with_others;
+  const std::optional<Format> format = options.format;
+  CO_TRY_LET(auto file, SystemFile::open(loop, path, access, locking));
   OpenedFile opened{.file = nullptr,
                     .format = Format::raw,
                     .identity = file->identity(),
@@ -34,6 +39,8 @@ Async<OpenedFile> open_file(async::Loop& loop, const std::string& path,
   auto probed = co_await probe(*opened.file);
   if (!probed && !format) co_return std::unexpected(std::move(probed).error());
   if (probed && probed->gzip) {
+    if (options.writable)
+      co_return fail(Errc::unsupported, path + ": what is in a gzip file cannot be written");
     CO_TRY(co_await unpack(opened, format));
     co_return std::move(opened);
   }
@@ -45,14 +52,20 @@ Async<std::unique_ptr<disk::Layer>> open_layer(std::unique_ptr<File> file, Forma
                                                LayerOptions options) {
   switch (format) {
     case Format::raw:
-      co_return std::unique_ptr<disk::Layer>(std::make_unique<disk::RawLayer>(std::move(file)));
-    case Format::vhd:
-      co_return co_await libvhd::open_layer(std::move(file));
+      co_return std::unique_ptr<disk::Layer>(
+          std::make_unique<disk::RawLayer>(std::move(file), options.writable));
+    case Format::vhd: {
+      const libvhd::OpenOptions vhd_options{.writable = options.writable};
+      co_return co_await libvhd::open_layer(std::move(file), vhd_options);
+    }
     case Format::vhdx: {
-      const vhdx::OpenOptions vhdx_options{.ignore_log = options.ignore_log};
+      const vhdx::OpenOptions vhdx_options{.ignore_log = options.ignore_log,
+                                           .writable = options.writable};
       co_return co_await vhdx::open_layer(std::move(file), vhdx_options);
     }
     case Format::qcow2:
+      if (options.writable)
+        co_return fail(Errc::unsupported, file->name() + ": qcow2 images are only read");
       co_return co_await open_qcow2_layer(std::move(file));
   }
   __builtin_unreachable();

@@ -20,18 +20,24 @@ struct OpenedFile {
   uint64_t allocated_bytes = 0;            // SystemFile::allocated_bytes(), likewise
 };
 
-// Opens the file for reading and finds its format, unless it is given. A gzip file is unpacked
+struct FileOptions {
+  std::optional<Format> format;
+  bool writable = false;
+  bool force_share = false;  // no locks
+};
+
+// Opens the file and finds its format, unless it is given. A gzip file is unpacked
 // while it is read, unless it is said to be raw: then its bytes are taken as they lie there.
 // Errors: not_found, permission, unsupported (no regular file or block device), io; as probe()
-// and open_gzip_file().
-Async<OpenedFile> open_file(async::Loop& loop, const std::string& path,
-                            std::optional<Format> format);
+// and open_gzip_file(); for writing also busy, and unsupported for gzip.
+Async<OpenedFile> open_file(async::Loop& loop, const std::string& path, FileOptions options);
 
 struct LayerOptions {
   bool ignore_log = false;  // VHDX
+  bool writable = false;
 };
 
-// Errors: corrupt, unsupported, io; messages begin with the file's name.
+// Errors: corrupt, unsupported (also qcow2 for writing), io; messages begin with the file's name.
 Async<std::unique_ptr<disk::Layer>> open_layer(std::unique_ptr<File> file, Format format,
                                                LayerOptions options);
 

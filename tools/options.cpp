@@ -131,8 +131,9 @@ void OpenArguments::declare(Arguments& arguments) {
   arguments.flag("--ignore-log", options.ignore_log,
                  "Serve a VHDX as it lies in the file, without replaying its log in memory. What "
                  "it shows may be stale or torn; for forensics.");
-  arguments.flag("-U,--force-share", force_share_,
-                 "Taken for qemu-img's sake: images are read without a lock here, always.");
+  arguments.flag("-U,--force-share", options.force_share,
+                 "Read without a lock, also what another process is writing: what is seen then may "
+                 "never have been on the disk.");
 }
 
 bool has_image_options(const image::OpenOptions& options) {

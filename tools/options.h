@@ -27,9 +27,6 @@ void declare_mappings(Arguments& arguments, std::vector<image::PathMapping>& map
 struct OpenArguments {
   image::OpenOptions options;
   void declare(Arguments& arguments);
-
- private:
-  bool force_share_ = false;
 };
 
 // Whether anything was said that only an image in a file can have, its format aside.

@@ -64,6 +64,7 @@ std::unique_ptr<Verb> make_convert();
 std::unique_ptr<Verb> make_create();
 std::unique_ptr<Verb> make_hash();
 std::unique_ptr<Verb> make_info();
+std::unique_ptr<Verb> make_io();
 std::unique_ptr<Verb> make_log();
 std::unique_ptr<Verb> make_map();
 std::unique_ptr<Verb> make_measure();

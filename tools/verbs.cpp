@@ -11,6 +11,7 @@ constexpr VerbEntry entries[] = {
     {"log", make_log, true},        {"compare", make_compare, true},
     {"hash", make_hash, true},      {"measure", make_measure, true},
     {"create", make_create, false}, {"convert", make_convert, false},
+    {"io", make_io, false},
 };
 
 }  // namespace
