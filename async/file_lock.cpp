@@ -6,12 +6,14 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <optional>
 #include <span>
 #include <system_error>
+#include <thread>
 
 namespace vhdkit::async {
 namespace {
@@ -59,12 +61,17 @@ std::string process_name(const std::string& process) {
   return "process " + process + (name.empty() ? "" : " (" + name + ")");
 }
 
-std::string holder_of(int descriptor) {
+std::optional<std::string> holder_of(int descriptor) {
   struct stat status;
-  if (fstat(descriptor, &status) != 0) return "another process";
+  if (fstat(descriptor, &status) != 0) return std::nullopt;
   const auto process = find_holder(lock_place(status));
-  return process ? process_name(*process) : "another process";
+  if (!process) return std::nullopt;
+  return process_name(*process);
 }
+
+// A process that was killed keeps its locks until the kernel has taken down its io_uring.
+constexpr int attempts_without_holder = 50;
+constexpr auto attempt_pause = std::chrono::milliseconds(10);
 
 // QEMU's bytes: a read lock at uses + n says "I do n", one at bars + n "nobody else may do n".
 constexpr off_t uses = 100;
@@ -110,14 +117,19 @@ int take_locks(FileUse use, int descriptor) {
 }  // namespace
 
 Result<void> lock_for(FileUse use, int descriptor, const std::string& name) {
-  const int error = take_locks(use, descriptor);
-  if (error == 0) return {};
-  // Given back first: they would be found as somebody's.
-  struct flock all = lock_of(F_UNLCK, 0, 0);
-  fcntl(descriptor, F_OFD_SETLK, &all);
-  if (is_conflict(error)) return fail(Errc::busy, name + ": in use by " + holder_of(descriptor));
-  if (use == FileUse::reading) return {};
-  return fail_errno(error, name + ": locking");
+  for (int attempt = 1;; ++attempt) {
+    const int error = take_locks(use, descriptor);
+    if (error == 0) return {};
+    // Given back first: they would be found as somebody's.
+    struct flock all = lock_of(F_UNLCK, 0, 0);
+    fcntl(descriptor, F_OFD_SETLK, &all);
+    if (!is_conflict(error) && use == FileUse::reading) return {};
+    if (!is_conflict(error)) return fail_errno(error, name + ": locking");
+    const auto holder = holder_of(descriptor);
+    if (holder || attempt == attempts_without_holder)
+      return fail(Errc::busy, name + ": in use by " + holder.value_or("another process"));
+    std::this_thread::sleep_for(attempt_pause);
+  }
 }
 
 }  // namespace vhdkit::async

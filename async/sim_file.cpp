@@ -61,6 +61,7 @@ void SimFile::complete(uint64_t id) {
   apply(*change, 0, UINT64_MAX, current_);
   change->size_after = current_.size_bytes();
   change->completed = true;
+  std::rotate(change, change + 1, changes_.end());
 }
 
 void SimFile::make_durable(const std::vector<uint64_t>& ids) {
@@ -75,6 +76,15 @@ void SimFile::make_durable(const std::vector<uint64_t>& ids) {
   });
   [[maybe_unused]] const auto resized = durable_.resize(size);
   assert(resized);
+}
+
+void SimFile::fail(uint64_t id) {
+  const auto change = std::ranges::find(changes_, id, &Change::id);
+  const uint64_t sector_count = ceil_div(change->length, sector_bytes);
+  const uint64_t written = loop_.random()() % (sector_count + 1) * sector_bytes;
+  *change = part_of(*change, change->file_offset,
+                    change->file_offset + std::min(written, change->length));
+  complete(id);
 }
 
 std::vector<uint64_t> SimFile::completed_ids() const {
@@ -131,8 +141,10 @@ Async<void> SimFile::writev(uint64_t file_offset, Buffers buffers, Durability du
   const std::vector<uint64_t> earlier = completed_ids();
   const uint64_t id = begin(file_offset, length, std::move(bytes)).id;
   co_await loop_.turn();
-  // A write that fails stays a change that a crash may show, and is never covered by a flush.
-  CO_TRY(ask(Access::write, file_offset, length));
+  if (auto allowed = ask(Access::write, file_offset, length); !allowed) {
+    fail(id);
+    co_return allowed;
+  }
   complete(id);
   if (durability == Durability::durable) {
     co_await loop_.turn();

@@ -17,7 +17,7 @@ class SimFile final : public File {
 
   enum class Access : uint8_t { read, write, flush, resize, punch };
   // Asked before every operation; 0 lets it pass, else it fails with that errno. A write that fails
-  // may have written any of its sectors.
+  // has written some of its first sectors, or none, or all.
   using Fault = std::function<int(Access access, uint64_t file_offset, uint64_t length)>;
 
   // content: durable from the beginning. Both loop and file outlive what runs on them.
@@ -58,6 +58,7 @@ class SimFile final : public File {
   Result<void> ask(Access access, uint64_t file_offset, uint64_t length);
   Change& begin(uint64_t file_offset, uint64_t length, std::vector<std::byte> bytes);
   void complete(uint64_t id);
+  void fail(uint64_t id);
   std::vector<uint64_t> completed_ids() const;
   void make_durable(const std::vector<uint64_t>& ids);
   void forget_under(FileRange range, const std::vector<uint64_t>& earlier);
@@ -67,7 +68,7 @@ class SimFile final : public File {
   SimLoop& loop_;
   MemoryFile current_;
   MemoryFile durable_;
-  std::vector<Change> changes_;  // in the order in which they began
+  std::vector<Change> changes_;  // in the order in which they completed, or else began
   uint64_t next_id_ = 0;
   uint64_t flush_count_ = 0;
   uint64_t write_count_ = 0;

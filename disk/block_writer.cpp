@@ -45,8 +45,9 @@ std::optional<async::FileRange> BlockWriter::in_place(uint64_t disk_offset, uint
 Async<WritePlace> BlockWriter::prepare(uint64_t disk_offset, uint64_t length) {
   CO_TRY(co_await begin());
   const uint64_t block = disk_offset / shape().block_bytes;
+  assert(disk_offset + length <= end_of_block(block));
   WritePlace place{.disk_offset = disk_offset,
-                   .length = std::min(length, end_of_block(block) - disk_offset),
+                   .length = length,
                    .file_offset = 0,
                    .block = block,
                    .block_offset = 0,
@@ -80,21 +81,26 @@ Async<uint64_t> BlockWriter::place_of(uint64_t block) {
   co_return place;
 }
 
-Async<void> BlockWriter::finish(WritePlace place, bool written) {
-  if (!written) co_return co_await take_back(place);
-  if (auto room = co_await make_room_for_change(); !room) {
-    std::ignore = co_await take_back(place);
-    co_return room;
-  }
-  publish(place);
-  co_return co_await leave(place);
+Async<bool> BlockWriter::finish(WritePlace place, bool written) {
+  Result<void> ready;
+  if (!written) spoil(place);
+  if (written) ready = co_await hold_for_change(place.block, place.held);
+  const bool is_spoiled = spoiled_.contains(place.block_offset);
+  if (written && ready && !is_spoiled) publish(place);
+  CO_TRY(co_await leave(place));
+  CO_TRY(std::move(ready));
+  co_return !written || !is_spoiled;
 }
 
-// Afterwards, up to the next await, one block can change.
-Async<void> BlockWriter::make_room_for_change() {
+// Afterwards, up to the next await, the block can change.
+Async<void> BlockWriter::hold_for_change(uint64_t block, WritableTables::Held& held) {
   CO_TRY(usable());
-  while (!tables_->has_room_for_change()) CO_TRY(co_await commit());
-  co_return Result<void>();
+  CO_TRY_LET(held, co_await tables_->hold(block));
+  while (!tables_->has_room_for_change()) {
+    CO_TRY(co_await commit());
+    CO_TRY_LET(held, co_await tables_->hold(block));
+  }
+  co_return usable();
 }
 
 // A block may have been given up since the place was prepared: then zeroing it had no order with
@@ -128,26 +134,30 @@ void BlockWriter::publish_new(const WritePlace& place, Reserved& reserved, const
   tables_->set_present(place.disk_offset, place.length);
 }
 
-// Bytes of a failed write must not come to light later, when another write names the place.
-Async<void> BlockWriter::take_back(const WritePlace& place) {
+// Bytes of a failed write must not come to light later, when another write names the place: it is
+// given up, and those who write there too write again.
+void BlockWriter::spoil(const WritePlace& place) {
   const auto reserved = reserved_.find(place.block);
   const bool is_hidden = reserved != reserved_.end() && !reserved->second.was_named &&
                          reserved->second.file_offset == place.block_offset;
-  if (is_hidden && reserved->second.user_count > 1) {
-    if (auto zeroed = co_await zero_range(file_, place.file_offset, place.length); !zeroed)
-      poison_ = zeroed.error();
-  }
-  co_return co_await leave(place);
+  if (!is_hidden) return;
+  spoiled_[place.block_offset] = reserved->second.user_count;
+  reserved_.erase(reserved);
 }
 
+// Where a place that nobody uses any more cannot be zeroed, it stays unused as long as the image is
+// open.
 Async<void> BlockWriter::leave(const WritePlace& place) {
+  bool is_left_over = false;
   const auto reserved = reserved_.find(place.block);
-  if (reserved == reserved_.end() || reserved->second.file_offset != place.block_offset)
-    co_return Result<void>();
-  if (--reserved->second.user_count > 0) co_return Result<void>();
-  const bool is_left_over = !reserved->second.was_named;
-  reserved_.erase(reserved);
-  // Where it cannot be zeroed it stays unused as long as the image is open.
+  if (const auto spoiled = spoiled_.find(place.block_offset); spoiled != spoiled_.end()) {
+    is_left_over = --spoiled->second == 0;
+    if (is_left_over) spoiled_.erase(spoiled);
+  } else if (reserved != reserved_.end() && reserved->second.file_offset == place.block_offset &&
+             --reserved->second.user_count == 0) {
+    is_left_over = !reserved->second.was_named;
+    reserved_.erase(reserved);
+  }
   if (is_left_over) std::ignore = co_await make_free(place.block_offset);
   co_return Result<void>();
 }
@@ -166,7 +176,10 @@ Async<void> BlockWriter::zero(uint64_t disk_offset, uint64_t length) {
     if (covers_block && can_give_up) {
       CO_TRY(co_await zero_block(block));
     } else {
-      CO_TRY(co_await zero_part(disk_offset, part_end - disk_offset));
+      bool done = false;
+      while (!done) {
+        CO_TRY_LET(done, co_await zero_part(disk_offset, part_end - disk_offset));
+      }
     }
     disk_offset = part_end;
   }
@@ -174,8 +187,8 @@ Async<void> BlockWriter::zero(uint64_t disk_offset, uint64_t length) {
 }
 
 Async<void> BlockWriter::zero_block(uint64_t block) {
-  CO_TRY_LET(const WritableTables::Held held, co_await tables_->hold(block));
-  CO_TRY(co_await make_room_for_change());
+  WritableTables::Held held;
+  CO_TRY(co_await hold_for_change(block, held));
   const Block now = *tables_->find(block);
   const Block wanted{.state = shape().has_parent ? BlockState::zero : BlockState::absent};
   if (now.state == wanted.state || now.state == BlockState::zero) co_return Result<void>();
@@ -185,17 +198,19 @@ Async<void> BlockWriter::zero_block(uint64_t block) {
   co_return Result<void>();
 }
 
-Async<void> BlockWriter::zero_part(uint64_t disk_offset, uint64_t length) {
+// False: it must be done again.
+Async<bool> BlockWriter::zero_part(uint64_t disk_offset, uint64_t length) {
   const uint64_t block = disk_offset / shape().block_bytes;
   CO_TRY_LET(const WritableTables::Held held, co_await tables_->hold(block));
   const Block now = *tables_->find(block);
   const bool is_zero =
       now.state == BlockState::zero || (now.state == BlockState::absent && !shape().has_parent);
-  if (is_zero) co_return Result<void>();
+  if (is_zero) co_return true;
   CO_TRY_LET(WritePlace place, co_await prepare(disk_offset, length));
-  const auto zeroed = co_await zero_range(file_, place.file_offset, place.length);
-  CO_TRY(co_await finish(std::move(place), zeroed.has_value()));
-  co_return zeroed;
+  auto zeroed = co_await zero_range(file_, place.file_offset, place.length);
+  auto finished = co_await finish(std::move(place), zeroed.has_value());
+  CO_TRY(std::move(zeroed));
+  co_return finished;
 }
 
 // --- what reaches the file, and when ---

@@ -24,7 +24,7 @@ class BlockWriter final : public LayerWriter {
 
   std::optional<async::FileRange> in_place(uint64_t disk_offset, uint64_t length) override;
   Async<WritePlace> prepare(uint64_t disk_offset, uint64_t length) override;
-  Async<void> finish(WritePlace place, bool written) override;
+  Async<bool> finish(WritePlace place, bool written) override;
   Async<void> zero(uint64_t disk_offset, uint64_t length) override;
   Async<void> flush() override;
   bool is_settled() const override;
@@ -47,12 +47,12 @@ class BlockWriter final : public LayerWriter {
   Async<void> begin();
   Result<void> usable() const;
   Async<uint64_t> place_of(uint64_t block);
-  Async<void> make_room_for_change();
+  Async<void> hold_for_change(uint64_t block, WritableTables::Held& held);
   void publish(const WritePlace& place);
   void publish_new(const WritePlace& place, Reserved& reserved, const Block& now);
-  Async<void> take_back(const WritePlace& place);
+  void spoil(const WritePlace& place);
   Async<void> leave(const WritePlace& place);
-  Async<void> zero_part(uint64_t disk_offset, uint64_t length);
+  Async<bool> zero_part(uint64_t disk_offset, uint64_t length);
   Async<void> zero_block(uint64_t block);
   Async<void> commit();
   Async<void> reclaim();
@@ -61,8 +61,10 @@ class BlockWriter final : public LayerWriter {
   File& file_;
   std::unique_ptr<WritableTables> tables_;
   std::map<uint64_t, Reserved> reserved_;  // by block
-  std::vector<GivenUp> given_up_;          // since the last commit began
-  std::vector<GivenUp> reclaimable_;       // durably nobody's
+  // Places that were reserved until a write there failed, with how many writes still go there.
+  std::map<uint64_t, size_t> spoiled_;
+  std::vector<GivenUp> given_up_;     // since the last commit began
+  std::vector<GivenUp> reclaimable_;  // durably nobody's
   bool has_begun_ = false;
   async::Mutex beginning_;
   async::Mutex committing_;

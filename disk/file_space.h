@@ -3,16 +3,17 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 
 namespace vhdkit::disk {
 
 // All numbers are bytes of the file. Memory: one entry for each gap.
 class FileSpace {
  public:
-  // Everything from begin on is free until it is used; nothing before it is ever given out. Gaps
-  // shorter than min_gap are of no use and forgotten.
-  explicit FileSpace(uint64_t begin, uint64_t min_gap = 1)
-      : begin_(begin), min_gap_(min_gap), end_(begin) {}
+  // Everything from begin on is free until it is used; nothing before it is ever given out. What is
+  // taken has at least min_take bytes, so shorter gaps need not be looked at.
+  explicit FileSpace(uint64_t begin, uint64_t min_take = 1)
+      : begin_(begin), min_take_(min_take), end_(begin) {}
 
   // The image has something there. REQUIRES: apart from everything else that is used.
   void use(uint64_t file_offset, uint64_t length);
@@ -33,13 +34,15 @@ class FileSpace {
  private:
   using Gaps = std::map<uint64_t, uint64_t>;  // begin → end
   void add_gap(uint64_t begin, uint64_t end);
+  void drop_gap(Gaps::iterator gap);
   void cut(Gaps::iterator gap, uint64_t begin, uint64_t end);
 
   uint64_t begin_;
-  uint64_t min_gap_;
+  uint64_t min_take_;
   uint64_t end_;
   uint64_t gap_bytes_ = 0;
   Gaps gaps_;
+  std::set<uint64_t> large_gaps_;  // where those begin that have min_take bytes
 };
 
 }  // namespace vhdkit::disk

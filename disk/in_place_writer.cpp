@@ -15,7 +15,7 @@ Async<WritePlace> InPlaceWriter::prepare(uint64_t disk_offset, uint64_t length) 
                        .held = {}};
 }
 
-Async<void> InPlaceWriter::finish(WritePlace, bool) { co_return Result<void>(); }
+Async<bool> InPlaceWriter::finish(WritePlace, bool) { co_return true; }
 
 // A raw file may end within the disk's last sector.
 Async<void> InPlaceWriter::zero(uint64_t disk_offset, uint64_t length) {

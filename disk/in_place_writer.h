@@ -14,7 +14,7 @@ class InPlaceWriter final : public LayerWriter {
     return async::FileRange{disk_offset, length};
   }
   Async<WritePlace> prepare(uint64_t disk_offset, uint64_t length) override;
-  Async<void> finish(WritePlace place, bool written) override;
+  Async<bool> finish(WritePlace place, bool written) override;
   Async<void> zero(uint64_t disk_offset, uint64_t length) override;
   Async<void> flush() override;
   bool is_settled() const override { return true; }

@@ -10,10 +10,10 @@
 
 namespace vhdkit::disk {
 
-// Where the first bytes of a write go.
+// Where the bytes of a write go.
 struct WritePlace {
   uint64_t disk_offset;
-  uint64_t length;  // bytes of the guest's range, one block's at most
+  uint64_t length;  // bytes
   uint64_t file_offset;
   // Of the writer that made it.
   uint64_t block;
@@ -41,12 +41,13 @@ class LayerWriter {
   // a table, and this is known at once. Nothing: ask prepare().
   virtual std::optional<async::FileRange> in_place(uint64_t disk_offset, uint64_t length) = 0;
 
-  // A place for the first bytes of the range, kept for the caller until finish().
+  // A place for the range, which lies in one block, kept for the caller until finish().
   // Errors: no_space, io, corrupt; what poisoned the writer.
   virtual Async<WritePlace> prepare(uint64_t disk_offset, uint64_t length) = 0;
-  // written: the bytes are at their place, so the disk shows them from now on. Else it shows what
-  // it showed before. Called once for each place.
-  virtual Async<void> finish(WritePlace place, bool written) = 0;
+  // Called once for each place. written: the bytes are at their place, so the disk shows them from
+  // now on, and the answer is true. False: a write beside it spoiled the place; the bytes must be
+  // written again, to another one. Where nothing was written the disk shows what it showed before.
+  virtual Async<bool> finish(WritePlace place, bool written) = 0;
 
   // The range reads as zeroes; blocks that it covers are given back, if the format can.
   virtual Async<void> zero(uint64_t disk_offset, uint64_t length) = 0;

@@ -209,21 +209,31 @@ Async<void> LayeredDisk::overwrite(uint64_t file_offset, std::vector<iovec> buff
 }
 
 Async<void> LayeredDisk::write_part(uint64_t disk_offset, std::vector<iovec> buffers) {
-  LayerWriter& writer = *layers_.front()->writer();
-  const uint64_t end = disk_offset + total_bytes(buffers);
-  BufferCutter cutter(buffers);
+  const uint64_t end = disk_offset + total_bytes(Buffers(buffers));
+  BufferCutter cutter{Buffers(buffers)};
+  const uint64_t block_bytes = layers_.front()->block_size_bytes();
   while (disk_offset < end) {
-    CO_TRY_LET(WritePlace place, co_await writer.prepare(disk_offset, end - disk_offset));
-    disk_offset += place.length;
-    const std::vector<iovec> vectors = cutter.next(place.length);
-    const Buffers part(vectors);
-    auto written =
-        co_await layers_.front()->file().writev(place.file_offset, part, Durability::cached);
-    auto finished = co_await writer.finish(std::move(place), written.has_value());
-    CO_TRY(std::move(written));
-    CO_TRY(std::move(finished));
+    uint64_t length = end - disk_offset;
+    if (block_bytes > 0) length = std::min(length, block_bytes - disk_offset % block_bytes);
+    const std::vector<iovec> vectors = cutter.next(length);
+    bool done = false;
+    while (!done) {
+      CO_TRY_LET(done, co_await write_once(disk_offset, vectors));
+    }
+    disk_offset += length;
   }
   co_return Result<void>();
+}
+
+// False: it must be done again.
+Async<bool> LayeredDisk::write_once(uint64_t disk_offset, Buffers buffers) {
+  LayerWriter& writer = *layers_.front()->writer();
+  CO_TRY_LET(WritePlace place, co_await writer.prepare(disk_offset, total_bytes(buffers)));
+  auto written =
+      co_await layers_.front()->file().writev(place.file_offset, buffers, Durability::cached);
+  auto finished = co_await writer.finish(std::move(place), written.has_value());
+  CO_TRY(std::move(written));
+  co_return finished;
 }
 
 Async<void> LayeredDisk::do_flush() { co_return co_await layers_.front()->writer()->flush(); }

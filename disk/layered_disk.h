@@ -47,6 +47,7 @@ class LayeredDisk final : public Disk {
   void start_writes(async::TaskGroup& writes, uint64_t disk_offset, Buffers buffers);
   Async<void> overwrite(uint64_t file_offset, std::vector<iovec> buffers);
   Async<void> write_part(uint64_t disk_offset, std::vector<iovec> buffers);
+  Async<bool> write_once(uint64_t disk_offset, Buffers buffers);
 
   std::vector<std::unique_ptr<Layer>> layers_;
   Geometry geometry_;

@@ -57,7 +57,10 @@ Async<void> TableWriter::make_room(uint64_t end) {
   const uint64_t old_end = layout_.content_end;
   if (end <= old_end) co_return Result<void>();
   const uint64_t new_end = align_up(end + growth_bytes, sector_bytes);
-  CO_TRY(co_await write_footer(new_end));
+  auto written = co_await write_footer(new_end);
+  // Whatever is there of it now: it is zeroed before anything is put there.
+  if (!written) opened_bytes_ = std::max(opened_bytes_, file_.size_bytes());
+  CO_TRY(std::move(written));
   // What was behind the old end is the old footer, of 511 or 512 bytes.
   CO_TRY(co_await disk::zero_range(file_, old_end, sizeof(Footer)));
   layout_.content_end = new_end;
@@ -85,16 +88,17 @@ void TableWriter::give_back(uint64_t file_offset) {
 // --- tables in memory ---
 
 Async<TableWriter::Held> TableWriter::hold(uint64_t block) {
-  Held held;
+  Held held(2);
   const async::FileRange piece = piece_of_entry(layout_, block);
-  CO_TRY_LET(disk::TablePieces::Handle entries,
-             co_await pieces_.read(file_, piece.file_offset, piece.length));
-  held.push_back(std::move(entries));
-  const uint32_t entry = *find_entry(layout_, pieces_, block);
-  if (entry == unused_bat_entry) co_return std::move(held);
-  CO_TRY_LET(disk::TablePieces::Handle bitmap,
-             co_await pieces_.read(file_, begin_of(entry), layout_.bitmap_bytes()));
-  held.push_back(std::move(bitmap));
+  CO_TRY_LET(held[0], co_await pieces_.read(file_, piece.file_offset, piece.length));
+  uint32_t entry = unused_bat_entry;
+  // The block may get another place while its bitmap is read.
+  while (entry != *find_entry(layout_, pieces_, block)) {
+    entry = *find_entry(layout_, pieces_, block);
+    held[1] = nullptr;
+    if (entry == unused_bat_entry) break;
+    CO_TRY_LET(held[1], co_await pieces_.read(file_, begin_of(entry), layout_.bitmap_bytes()));
+  }
   co_return std::move(held);
 }
 

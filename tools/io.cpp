@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <iostream>
 
 #include "async/task_group.h"
@@ -131,6 +132,8 @@ class Io final : public Verb {
 
   Result<int> run(async::Loop& loop) override {
     watch_signals();
+    // Whoever reads this through a pipe knows what is done while the rest goes on.
+    setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);
     if (commands_.empty()) TRY(read_commands());
     open_.options.writable =
         std::ranges::any_of(commands_, [](const IoCommand& one) { return one.changes_disk(); });

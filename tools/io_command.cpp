@@ -100,7 +100,7 @@ void IoPattern::fill(uint64_t disk_offset, std::span<std::byte> bytes) const {
 }
 
 Result<IoCommand> parse_io_command(std::string_view text) {
-  return with_context(parse_words(words_of(text)), fmt::format("\"{}\": ", text));
+  return with_context(parse_words(words_of(text)), fmt::format("\"{}\"", text));
 }
 
 }  // namespace vhdkit::tools

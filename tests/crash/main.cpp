@@ -18,19 +18,23 @@ struct Options {
   uint64_t states = 20'000;
   uint64_t states_per_seed = 100;
   std::string sabotage = "none";
+  bool with_faults = false;
 };
 
 int run(const Options& options, Sabotage sabotage) {
   uint64_t states_seen = 0;
+  uint64_t faults_seen = 0;
   uint64_t seed = options.seed;
   std::map<std::string, uint64_t> states_by_kind;
   for (; states_seen < options.states && seed - options.seed < options.seeds; ++seed) {
     Scenario scenario(
         {.seed = seed,
          .state_count = std::min(options.states_per_seed, options.states - states_seen),
-         .sabotage = sabotage});
+         .sabotage = sabotage,
+         .with_faults = options.with_faults});
     const std::string violation = scenario.run();
     states_seen += scenario.states_seen();
+    faults_seen += scenario.faults_seen();
     states_by_kind[scenario.kind()] += scenario.states_seen();
     if (violation.empty()) continue;
     fmt::print("seed {} ({}), after {} states in all: {}\n", seed, scenario.kind(), states_seen,
@@ -40,6 +44,7 @@ int run(const Options& options, Sabotage sabotage) {
   for (const auto& [kind, count] : states_by_kind) fmt::print("{:>9}  {}\n", count, kind);
   fmt::print("{} crash states over {} seeds from {}: all of them good\n", states_seen,
              seed - options.seed, options.seed);
+  if (options.with_faults) fmt::print("{} requests failed on the way\n", faults_seen);
   return sabotage == Sabotage::none ? 0 : 1;
 }
 
@@ -52,6 +57,7 @@ int run_program(int argc, char** argv) {
   app.add_option("--states-per-seed", options.states_per_seed, "how many of them for each seed");
   app.add_option("--sabotage", options.sabotage,
                  "none, no-log-flush, apply-first, no-bitmap-write: break a promise on purpose");
+  app.add_flag("--faults", options.with_faults, "let some operations of the file fail");
   CLI11_PARSE(app, argc, argv);
   const auto sabotage = parse_sabotage(options.sabotage);
   if (!sabotage) {

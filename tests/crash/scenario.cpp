@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cerrno>
 
 #include "async/task_group.h"
 
@@ -11,6 +12,7 @@ namespace {
 constexpr uint64_t window_bytes = 16 * KiB;  // at both ends of each block: where most is written
 constexpr uint64_t tasks_at_once = 6;
 constexpr uint64_t states_per_whole_look = 64;
+constexpr uint64_t operations_per_fault = 40;
 
 }  // namespace
 
@@ -39,16 +41,30 @@ std::string Scenario::run() {
 Async<void> Scenario::session() {
   auto file = std::make_unique<SabotagedFile>(*file_, options_.sabotage);
   CO_TRY_LET(disk_, co_await image_.open(std::move(file), true));
-  for (uint64_t round = 0; round < rounds_per_session_ && violation_.empty(); ++round) {
+  set_faults(options_.with_faults);
+  bool is_usable = true;
+  for (uint64_t round = 0; round < rounds_per_session_ && is_usable && violation_.empty();
+       ++round) {
     async::TaskGroup tasks;
     for (uint64_t i = 1 + draw(tasks_at_once); i > 0; --i) tasks.start(act());
     CO_TRY(co_await tasks.finish());
+    set_faults(false);
     CO_TRY(co_await read_all());
+    is_usable = (co_await disk_->flush()).has_value() || !options_.with_faults;
+    set_faults(options_.with_faults);
   }
+  set_faults(false);
   Result<void> closed;
-  if (draw(2) == 0) closed = co_await disk_->close();
+  if (is_usable && draw(2) == 0) closed = co_await disk_->close();
   disk_.reset();
   co_return closed;
+}
+
+void Scenario::set_faults(bool on) {
+  file_->set_fault([this, on](async::SimFile::Access access, uint64_t, uint64_t) {
+    if (!on || access == async::SimFile::Access::read || draw(operations_per_fault) != 0) return 0;
+    return draw(2) == 0 ? EIO : ENOSPC;
+  });
 }
 
 // Two or three things, one after another.
@@ -90,7 +106,8 @@ Async<void> Scenario::write(Range range, Durability durability) {
   const iovec vectors[2] = {{bytes.data(), bytes.size() / 2},
                             {bytes.data() + bytes.size() / 2, bytes.size() - bytes.size() / 2}};
   const Buffers buffers(vectors);
-  CO_TRY(co_await disk_->write(range.disk_offset, buffers, durability));
+  const auto written = co_await disk_->write(range.disk_offset, buffers, durability);
+  if (!written) co_return failed(change, written);
   if (durability == Durability::durable) {
     oracle.complete_durably(change);
   } else {
@@ -99,18 +116,28 @@ Async<void> Scenario::write(Range range, Durability durability) {
   co_return Result<void>();
 }
 
+// Expected, where transfers are made to fail.
+Result<void> Scenario::failed(size_t change, const Result<void>& result) {
+  image_.oracle().fail(change);
+  ++faults_seen_;
+  return options_.with_faults ? Result<void>() : result;
+}
+
 Async<void> Scenario::zero(Range range) {
   DiskOracle& oracle = image_.oracle();
   const size_t change = oracle.begin_zero(range.disk_offset / DiskOracle::sector_bytes,
                                           range.length / DiskOracle::sector_bytes);
-  CO_TRY(co_await disk_->zero(range.disk_offset, range.length));
+  const auto zeroed = co_await disk_->zero(range.disk_offset, range.length);
+  if (!zeroed) co_return failed(change, zeroed);
   oracle.complete(change);
   co_return Result<void>();
 }
 
 Async<void> Scenario::flush() {
   const size_t flush = image_.oracle().begin_flush();
-  CO_TRY(co_await disk_->flush());
+  const auto flushed = co_await disk_->flush();
+  if (!flushed && options_.with_faults) co_return Result<void>();
+  CO_TRY(std::move(flushed));
   image_.oracle().complete_flush(flush);
   co_return Result<void>();
 }

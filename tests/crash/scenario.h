@@ -18,6 +18,7 @@ class Scenario {
     uint64_t seed;
     uint64_t state_count;  // crash states to look at
     Sabotage sabotage;
+    bool with_faults;  // some transfers, flushes, punches and changes of the size fail
   };
   explicit Scenario(const Options& options);
 
@@ -25,6 +26,7 @@ class Scenario {
   std::string run();
 
   uint64_t states_seen() const { return states_seen_; }
+  uint64_t faults_seen() const { return faults_seen_; }  // requests that failed as they should
   std::string kind() const { return image_.kind(); }
 
  private:
@@ -38,10 +40,12 @@ class Scenario {
   Range draw_range();
   // Acting, on loop_.
   Async<void> session();
+  void set_faults(bool on);
   Async<void> act();
   Async<void> write(Range range, Durability durability);
   Async<void> zero(Range range);
   Async<void> flush();
+  Result<void> failed(size_t change, const Result<void>& result);
   Async<void> read_all();
   // Looking, with a loop of its own.
   void observe();
@@ -62,6 +66,7 @@ class Scenario {
   std::unique_ptr<async::SimFile> file_;
   std::unique_ptr<disk::LayeredDisk> disk_;
   uint64_t states_seen_ = 0;
+  uint64_t faults_seen_ = 0;
   std::string violation_;
 };
 
