@@ -68,7 +68,8 @@ Async<void> ChainOpener::open_first(const std::string& path) {
                                  .force_share = options_.force_share};
   CO_TRY_LET(OpenedFile opened, co_await open_file(loop_, path, file_options));
   const LayerOptions layer_options{.ignore_log = options_.ignore_log,
-                                   .writable = options_.writable};
+                                   .writable = options_.writable,
+                                   .keep_identity = options_.keep_identity};
   CO_TRY_LET(auto layer, co_await open_layer(std::move(opened.file), opened.format, layer_options));
   if (options_.parent_path && layer->parent() == nullptr)
     co_return fail(Errc::invalid_argument,
@@ -76,7 +77,7 @@ Async<void> ChainOpener::open_first(const std::string& path) {
                                *options_.parent_path));
   links_.emplace_back().tried.push_back(path);
   accept(path, opened, std::move(layer));
-  if (options_.writable) co_return co_await warn_of_children();
+  if (options_.writable && !options_.keep_identity) co_return co_await warn_of_children();
   co_return Result<void>();
 }
 

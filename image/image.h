@@ -31,6 +31,9 @@ struct OpenOptions {
   // The first image can be written; its parents never are. Its file is changed by that already
   // where a log must be replayed or a damaged copy of a structure repaired.
   bool writable = false;
+  // VHDX, writable: its DataWriteGuid stays, so that its children stay so too. Only for changes
+  // that none of them can see.
+  bool keep_identity = false;
   bool force_share = false;  // take no locks: somebody may be writing what is read here
   bool open_parents = true;  // false: one layer; a differencing image then reads zeroes below it
 };

@@ -60,7 +60,8 @@ Async<std::unique_ptr<disk::Layer>> open_layer(std::unique_ptr<File> file, Forma
     }
     case Format::vhdx: {
       const vhdx::OpenOptions vhdx_options{.ignore_log = options.ignore_log,
-                                           .writable = options.writable};
+                                           .writable = options.writable,
+                                           .keep_identity = options.keep_identity};
       co_return co_await vhdx::open_layer(std::move(file), vhdx_options);
     }
     case Format::qcow2:

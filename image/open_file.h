@@ -35,6 +35,7 @@ Async<OpenedFile> open_file(async::Loop& loop, const std::string& path, FileOpti
 struct LayerOptions {
   bool ignore_log = false;  // VHDX
   bool writable = false;
+  bool keep_identity = false;  // VHDX
 };
 
 // Errors: corrupt, unsupported (also qcow2 for writing), io; messages begin with the file's name.

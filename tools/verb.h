@@ -68,5 +68,7 @@ std::unique_ptr<Verb> make_io();
 std::unique_ptr<Verb> make_log();
 std::unique_ptr<Verb> make_map();
 std::unique_ptr<Verb> make_measure();
+std::unique_ptr<Verb> make_merge();
+std::unique_ptr<Verb> make_snapshot();
 
 }  // namespace vhdkit::tools

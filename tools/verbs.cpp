@@ -6,11 +6,18 @@ namespace vhdkit::tools {
 namespace {
 
 constexpr VerbEntry entries[] = {
-    {"info", make_info, true},      {"check", make_check, true},
-    {"map", make_map, true},        {"chain", make_chain, true},
-    {"log", make_log, true},        {"compare", make_compare, true},
-    {"hash", make_hash, true},      {"measure", make_measure, true},
-    {"create", make_create, false}, {"convert", make_convert, false},
+    {"info", make_info, true},
+    {"check", make_check, true},
+    {"map", make_map, true},
+    {"chain", make_chain, true},
+    {"log", make_log, true},
+    {"compare", make_compare, true},
+    {"hash", make_hash, true},
+    {"measure", make_measure, true},
+    {"create", make_create, false},
+    {"convert", make_convert, false},
+    {"snapshot", make_snapshot, false},
+    {"merge", make_merge, false},
     {"io", make_io, false},
 };
 

@@ -165,7 +165,7 @@ Async<void> BlockLayer::audit() {
   co_return co_await collect_places(places);
 }
 
-Async<void> BlockLayer::make_writable() {
+Async<void> BlockLayer::make_writable(bool keep_identity) {
   const FileHeader& header = image_.headers.current;
   if (header.log_length < alignment_bytes)
     co_return fail(Errc::unsupported,
@@ -178,7 +178,8 @@ Async<void> BlockLayer::make_writable() {
                                  .headers = image_.headers,
                                  .layout = layout_,
                                  .tables = tables_,
-                                 .keeps_places = is_fixed};
+                                 .keeps_places = is_fixed,
+                                 .keep_identity = keep_identity};
   writer_ = std::make_unique<disk::BlockWriter>(
       *file_, std::make_unique<TableWriter>(image, take_stock(places)));
   co_return Result<void>();

@@ -20,7 +20,7 @@ class BlockLayer final : public disk::Layer {
   // Takes stock of the file's space, so that the layer can be written. Once, before it is used.
   // REQUIRES: the file is open for writing, its log is empty, no copy of headers and region tables
   // is damaged. Errors: as audit(); unsupported (a log shorter than 1 MiB).
-  Async<void> make_writable();
+  Async<void> make_writable(bool keep_identity);
 
   const disk::Geometry& geometry() const override { return geometry_; }
   File& file() override { return *file_; }

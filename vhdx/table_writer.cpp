@@ -43,6 +43,7 @@ TableWriter::TableWriter(const Image& image, FileUse use)
       layout_(image.layout),
       tables_(image.tables),
       shape_(shape_of(image.layout.bat, image.keeps_places)),
+      keep_identity_(image.keep_identity),
       space_(std::move(use.space)),
       opened_bytes_(image.file.size_bytes()),
       last_block_(use.last_block),
@@ -198,7 +199,7 @@ bool TableWriter::has_room_for_change() const {
 Async<void> TableWriter::begin() {
   CO_TRY(check_sequence_room(file_, headers_));
   headers_.current.file_write_guid = Guid::random();
-  headers_.current.data_write_guid = Guid::random();
+  if (!keep_identity_) headers_.current.data_write_guid = Guid::random();
   co_return co_await write_headers(file_, headers_);
 }
 

@@ -34,7 +34,8 @@ class TableWriter final : public disk::WritableTables {
     FoundHeaders& headers;
     ImageLayout& layout;
     BlockTables& tables;
-    bool keeps_places;  // of a fixed disk
+    bool keeps_places;   // of a fixed disk
+    bool keep_identity;  // the DataWriteGuid stays
   };
   TableWriter(const Image& image, FileUse use);
 
@@ -67,6 +68,7 @@ class TableWriter final : public disk::WritableTables {
   ImageLayout& layout_;
   BlockTables& tables_;
   disk::BlockShape shape_;
+  bool keep_identity_;
   disk::FileSpace space_;
   uint64_t opened_bytes_;  // the file's size then: what nothing uses below it may hold anything
   std::optional<async::FileRange> last_block_;

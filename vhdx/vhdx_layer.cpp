@@ -30,7 +30,7 @@ Async<std::unique_ptr<disk::Layer>> open_layer(std::unique_ptr<File> file, OpenO
              with_context(layout_of(header, image.regions, image.metadata, file->size_bytes()),
                           file->name()));
   auto layer = std::make_unique<BlockLayer>(std::move(file), std::move(image), std::move(layout));
-  if (options.writable) CO_TRY(co_await layer->make_writable());
+  if (options.writable) CO_TRY(co_await layer->make_writable(options.keep_identity));
   co_return std::unique_ptr<disk::Layer>(std::move(layer));
 }
 

@@ -13,6 +13,8 @@ struct OpenOptions {
   // The layer gets a writer. A log that is not empty is replayed on disk, and damaged copies of
   // headers and region tables are repaired, before anything else is changed.
   bool writable = false;
+  // The DataWriteGuid stays what it is, against [MS-VHDX] 2.2.2: for changes that no child can see.
+  bool keep_identity = false;
 };
 
 // Reads headers, log, region table and metadata; the BAT and the sector bitmaps only when asked

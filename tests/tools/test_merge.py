@@ -1,0 +1,163 @@
+"""vhd snapshot and vhd merge: checkpoints made, and put back into their parents."""
+import random
+import re
+import signal
+import time
+
+import pytest
+from conftest import fingerprint, names_in, run, run_ok, start
+
+KINDS = ["vhd", "vhdx"]
+NAME = r"base_[0-9A-F]{8}-[0-9A-F]{4}-[0-9A-F]{4}-[0-9A-F]{4}-[0-9A-F]{12}\.avhdx?"
+
+
+def io(image, *commands):
+    run_ok("io", "-q", image, input="\n".join(commands).encode())
+
+
+def disk_hash(image):
+    return run_ok("hash", image).out.split()[0]
+
+
+def snapshot(image):
+    return run_ok("snapshot", image).out.strip()
+
+
+@pytest.fixture(params=KINDS)
+def base(request, tmp_path):
+    image = tmp_path / f"base.{request.param}"
+    run_ok("create", "-q", "-f", request.param, image, "64M")
+    io(image, "write -S 1 0 10M", "write -P 9 63M 1M")
+    return image
+
+
+@pytest.fixture
+def chain(base):
+    """base, middle, newest, each with writes, zeroes and blocks of its own."""
+    middle = snapshot(base)
+    io(middle, "write -S 2 1M 1M", "zero 3M 4M", "write -P 3 40M 5K", "zero 63M 1M")
+    newest = snapshot(middle)
+    io(newest, "write -S 4 1536K 1M", "zero 40M 512", "write -P 5 3M 512")
+    return base, middle, newest
+
+
+def test_a_checkpoint_is_named_as_hyper_v_names_them(base, tmp_path):
+    before = disk_hash(base)
+    child = snapshot(base)
+    grandchild = snapshot(child)
+    for path in (child, grandchild):
+        assert re.fullmatch(NAME, path.rsplit("/", 1)[1])
+    assert child.endswith(".avhd" if base.suffix == ".vhd" else ".avhdx")
+    assert disk_hash(grandchild) == before
+    named = tmp_path / "mine.avhdx"
+    outcome = run_ok("snapshot", "--output=json", "--to", named, base)
+    assert outcome.json() == {"filename": str(named), "parent": str(base)}
+    assert run("snapshot", "--to", named, base).code == 1
+    assert run("check", "-q", grandchild).code == 0
+
+
+def test_a_checkpoint_is_the_same_disk_to_the_guest(base):
+    facts = [run_ok("info", "--output=json", image).json() for image in (base, snapshot(base))]
+    for key in ("virtual-size", "cluster-size"):
+        assert facts[0][key] == facts[1][key]
+    if base.suffix == ".vhdx":
+        for key in ("disk-id", "block-size", "logical-sector-size", "physical-sector-size"):
+            assert facts[0]["format-specific"]["data"][key] == facts[1]["format-specific"]["data"][key]
+
+
+def test_each_child_into_its_parent(chain):
+    base, middle, newest = chain
+    wanted = disk_hash(newest)
+    run_ok("merge", "-q", newest)
+    assert disk_hash(middle) == wanted
+    run_ok("merge", "-q", middle)
+    assert disk_hash(base) == wanted
+    assert names_in(base.parent) == [base.name]
+    assert run("check", "-q", base).code in (0, 3)
+
+
+def test_a_chain_into_its_base(chain):
+    base, middle, newest = chain
+    wanted = disk_hash(newest)
+    report = run_ok("merge", "--output=json", "--into", base, newest).json()
+    assert report["merged"] == [newest, middle]
+    assert disk_hash(base) == wanted
+    assert names_in(base.parent) == [base.name]
+
+
+def test_a_dry_run_changes_nothing_and_says_what_it_would_do(chain):
+    before = [fingerprint(image) for image in chain]
+    base, middle, newest = chain
+    report = run_ok("merge", "--output=json", "--dry-run", "--into", base, newest).json()
+    assert report["dry-run"] and report["into"] == str(base) and report["merged"] == [newest, middle]
+    assert report["data-bytes"] > 0
+    assert [fingerprint(image) for image in chain] == before
+
+
+def test_the_files_stay_where_they_are_asked_to(chain):
+    base, middle, newest = chain
+    wanted = disk_hash(newest)
+    run_ok("merge", "-q", "--keep", "--into", base, newest)
+    assert disk_hash(newest) == wanted
+    assert disk_hash(base) == wanted
+    assert len(names_in(base.parent)) == 3
+
+
+def test_other_children_are_not_lost(chain):
+    base, middle, newest = chain
+    other = snapshot(base)
+    before = [fingerprint(image) for image in (*chain, other)]
+    for words, child in ((["--into", base, newest], other), ([middle], newest)):
+        outcome = run("merge", *words)
+        assert outcome.code == 1
+        assert f"is the parent of {child}, which would be lost" in outcome.err
+    assert [fingerprint(image) for image in (*chain, other)] == before
+
+
+def test_what_cannot_be_merged(base, tmp_path):
+    other = tmp_path / f"other{base.suffix}"
+    run_ok("create", "-q", "-f", base.suffix[1:], other, "64M")
+    child = tmp_path / f"larger{base.suffix}"
+    run_ok("create", "-q", "-f", base.suffix[1:], "-b", base, child, "65M")
+    for words, says in (([base], "has no parent to merge into"),
+                        (["--into", other, child], "is not among the parents"),
+                        ([child], "has another size")):
+        before = fingerprint(base)
+        outcome = run("merge", *words)
+        assert outcome.code == 1
+        assert says in outcome.err
+        assert fingerprint(base) == before
+
+
+def test_a_merge_that_is_killed_goes_on(chain):
+    base, middle, newest = chain
+    io(newest, *(f"write -S {i} {i}M 1M" for i in range(20, 60)))
+    wanted = disk_hash(newest)
+    generator = random.Random(7)
+    killed = 0
+    for _ in range(200):
+        with start("merge", "-q", "--keep", "--into", base, newest) as merger:
+            time.sleep(generator.random() * 0.06)
+            merger.send_signal(signal.SIGKILL)
+        killed += merger.returncode == -signal.SIGKILL
+        assert disk_hash(newest) == wanted
+        if killed >= 25:
+            break
+    assert killed >= 10
+    run_ok("merge", "-q", "--into", base, newest)
+    assert disk_hash(base) == wanted
+    assert names_in(base.parent) == [base.name]
+    assert run("check", "-q", base).code in (0, 3)
+
+
+def test_an_interrupted_merge_says_so_and_leaves_the_child_whole(chain):
+    base, _, newest = chain
+    wanted = disk_hash(newest)
+    io(newest, *(f"write -S {i} {i}M 1M" for i in range(10, 60)))
+    wanted = disk_hash(newest)
+    with start("merge", "-q", "--into", base, newest) as merger:
+        time.sleep(0.02)
+        merger.send_signal(signal.SIGINT)
+        merger.communicate()
+    assert merger.returncode in (0, -signal.SIGINT)
+    assert disk_hash(base if merger.returncode == 0 else newest) == wanted
