@@ -10,9 +10,12 @@
 #include <array>
 #include <cerrno>
 #include <climits>
+#include <cstdlib>
+#include <cstring>
 #include <vector>
 
 #include "async/file_lock.h"
+#include "support/checked.h"
 
 namespace vhdkit::async {
 namespace {
@@ -46,7 +49,29 @@ class Remaining {
     skip_empty();
   }
 
+  // Copies bytes to, or from, the next vectors, and goes on behind them.
+  void scatter(std::span<const std::byte> bytes) {
+    copy(bytes.size(), [&bytes](std::byte* place, size_t at, size_t count) {
+      std::memcpy(place, bytes.data() + at, count);
+    });
+  }
+  void gather(std::span<std::byte> bytes) {
+    copy(bytes.size(), [&bytes](const std::byte* place, size_t at, size_t count) {
+      std::memcpy(bytes.data() + at, place, count);
+    });
+  }
+
  private:
+  template <class Move>
+  void copy(size_t length, Move move) {
+    for (size_t at = 0; at < length;) {
+      const size_t count = std::min(length - at, rest_[0].iov_len - partial_);
+      move(static_cast<std::byte*>(rest_[0].iov_base) + partial_, at, count);
+      at += count;
+      advance(count);
+    }
+  }
+
   void skip_empty() {
     while (!rest_.empty() && rest_[0].iov_len == 0) rest_ = rest_.subspan(1);
   }
@@ -70,6 +95,28 @@ int open_flags(SystemFile::Access access) {
   __builtin_unreachable();
 }
 
+constexpr uint64_t bounce_bytes = 256 * KiB;
+
+// A page's alignment is enough for every file system.
+class AlignedBytes {
+ public:
+  explicit AlignedBytes(size_t length)
+      : bytes_(static_cast<std::byte*>(std::aligned_alloc(4096, align_up(length, 4096)))) {}
+  std::byte* data() const { return bytes_.get(); }
+
+ private:
+  struct Free {
+    void operator()(std::byte* bytes) const { std::free(bytes); }
+  };
+  std::unique_ptr<std::byte, Free> bytes_;
+};
+
+uint64_t length_of(Buffers buffers) {
+  uint64_t length = 0;
+  for (const iovec& vector : buffers) length += vector.iov_len;
+  return length;
+}
+
 constexpr bool is_transient(int result) { return result == -EINTR || result == -EAGAIN; }
 
 }  // namespace
@@ -90,17 +137,21 @@ Async<void> File::write(uint64_t file_offset, std::span<const std::byte> bytes) 
 SystemFile::SystemFile(Loop& loop, int descriptor, std::string name)
     : loop_(loop), descriptor_(descriptor), name_(std::move(name)) {}
 
-SystemFile::~SystemFile() { ::close(descriptor_); }
+SystemFile::~SystemFile() {
+  ::close(descriptor_);
+  if (direct_descriptor_ >= 0) ::close(direct_descriptor_);
+}
 
 Result<std::unique_ptr<SystemFile>> SystemFile::open(Loop& loop, std::string path, Access access,
-                                                     Locking locking) {
+                                                     Options options) {
   const int descriptor = ::open(path.c_str(), open_flags(access) | O_CLOEXEC | O_NOCTTY, 0644);
   if (descriptor < 0) return fail_errno(errno, path);
   std::unique_ptr<SystemFile> file(new SystemFile(loop, descriptor, std::move(path)));
   // Locked before it is looked at: what is found stays so.
   const FileUse use = access == Access::read_only ? FileUse::reading : FileUse::writing;
-  if (locking == Locking::with_others) TRY(lock_for(use, descriptor, file->name_));
+  if (options.locking == Locking::with_others) TRY(lock_for(use, descriptor, file->name_));
   TRY(file->examine());
+  if (options.caching == Caching::direct) TRY(file->open_direct(access));
   return file;
 }
 
@@ -130,12 +181,90 @@ Result<void> SystemFile::examine() {
   return {};
 }
 
+// A second description of the same file, whatever its path leads to by now.
+Result<void> SystemFile::open_direct(Access access) {
+  struct statx status = {};
+  if (statx(descriptor_, "", AT_EMPTY_PATH, STATX_DIOALIGN, &status) != 0)
+    return fail_errno(errno, name_);
+  direct_offset_alignment_ = status.stx_dio_offset_align;
+  direct_memory_alignment_ = std::max<uint32_t>(status.stx_dio_mem_align, 1);
+  const std::string path = "/proc/self/fd/" + std::to_string(descriptor_);
+  const int flags = access == Access::read_only ? O_RDONLY : O_RDWR;
+  if (direct_offset_alignment_ != 0)
+    direct_descriptor_ = ::open(path.c_str(), flags | O_DIRECT | O_CLOEXEC | O_NONBLOCK);
+  if (direct_descriptor_ < 0)
+    return fail(Errc::unsupported, name_ + ": its file system has no transfers past the cache");
+  return {};
+}
+
+bool SystemFile::is_aligned_for_direct(uint64_t file_offset, uint64_t length) const {
+  return direct_descriptor_ >= 0 && is_aligned(file_offset, direct_offset_alignment_) &&
+         is_aligned(length, direct_offset_alignment_) && length > 0;
+}
+
+bool SystemFile::are_aligned_for_direct(Buffers buffers) const {
+  return std::ranges::all_of(buffers, [this](const iovec& vector) {
+    return is_aligned(reinterpret_cast<uintptr_t>(vector.iov_base), direct_memory_alignment_) &&
+           is_aligned(vector.iov_len, direct_offset_alignment_);
+  });
+}
+
 Async<void> SystemFile::readv(uint64_t file_offset, Buffers buffers) {
+  if (direct_descriptor_ < 0) co_return co_await read_from(descriptor_, file_offset, buffers);
+  const uint64_t length = length_of(buffers);
+  if (!is_aligned_for_direct(file_offset, length))
+    co_return co_await read_from(descriptor_, file_offset, buffers);
+  if (are_aligned_for_direct(buffers))
+    co_return co_await read_from(direct_descriptor_, file_offset, buffers);
+  co_return co_await bounce_read(file_offset, buffers, length);
+}
+
+Async<void> SystemFile::writev(uint64_t file_offset, Buffers buffers, Durability durability) {
+  if (direct_descriptor_ < 0)
+    co_return co_await write_to(descriptor_, file_offset, buffers, durability);
+  const uint64_t length = length_of(buffers);
+  if (!is_aligned_for_direct(file_offset, length))
+    co_return co_await write_to(descriptor_, file_offset, buffers, durability);
+  if (are_aligned_for_direct(buffers))
+    co_return co_await write_to(direct_descriptor_, file_offset, buffers, durability);
+  co_return co_await bounce_write(file_offset, buffers, length, durability);
+}
+
+Async<void> SystemFile::bounce_read(uint64_t file_offset, Buffers buffers, uint64_t length) {
+  const AlignedBytes bytes(std::min(length, bounce_bytes));
+  Remaining remaining(buffers);
+  while (length > 0) {
+    const iovec vector{bytes.data(), std::min(length, bounce_bytes)};
+    const Buffers piece(&vector, 1);
+    CO_TRY(co_await read_from(direct_descriptor_, file_offset, piece));
+    remaining.scatter({bytes.data(), vector.iov_len});
+    file_offset += vector.iov_len;
+    length -= vector.iov_len;
+  }
+  co_return Result<void>();
+}
+
+Async<void> SystemFile::bounce_write(uint64_t file_offset, Buffers buffers, uint64_t length,
+                                     Durability durability) {
+  const AlignedBytes bytes(std::min(length, bounce_bytes));
+  Remaining remaining(buffers);
+  while (length > 0) {
+    const iovec vector{bytes.data(), std::min(length, bounce_bytes)};
+    const Buffers piece(&vector, 1);
+    remaining.gather({bytes.data(), vector.iov_len});
+    CO_TRY(co_await write_to(direct_descriptor_, file_offset, piece, durability));
+    file_offset += vector.iov_len;
+    length -= vector.iov_len;
+  }
+  co_return Result<void>();
+}
+
+Async<void> SystemFile::read_from(int descriptor, uint64_t file_offset, Buffers buffers) {
   Remaining remaining(buffers);
   while (!remaining.empty()) {
     const Buffers head = remaining.head();
     Operation operation{.kind = Operation::Kind::read,
-                        .descriptor = descriptor_,
+                        .descriptor = descriptor,
                         .vectors = head.data(),
                         .vector_count = unsigned(head.size()),
                         .file_offset = file_offset};
@@ -152,13 +281,14 @@ Async<void> SystemFile::readv(uint64_t file_offset, Buffers buffers) {
   co_return Result<void>();
 }
 
-Async<void> SystemFile::writev(uint64_t file_offset, Buffers buffers, Durability durability) {
+Async<void> SystemFile::write_to(int descriptor, uint64_t file_offset, Buffers buffers,
+                                 Durability durability) {
   Remaining remaining(buffers);
   while (!remaining.empty()) {
     const Buffers head = remaining.head();
     Operation operation{.kind = durability == Durability::durable ? Operation::Kind::write_durable
                                                                   : Operation::Kind::write,
-                        .descriptor = descriptor_,
+                        .descriptor = descriptor,
                         .vectors = head.data(),
                         .vector_count = unsigned(head.size()),
                         .file_offset = file_offset};

@@ -79,11 +79,27 @@ class SystemFile final : public File {
     with_others,
     none,  // for looking at what somebody else writes: what is read may never have been
   };
-  // Errors: not_found, permission, exists, …; busy where others hold locks that do not allow this;
+  enum class Caching {
+    cached,
+    // Past the page cache (O_DIRECT): for transfers whose place in the file and whose buffers have
+    // the alignment that the file system asks for. Where only the buffers have not, the bytes go
+    // through others that have; where the place has not, through the page cache, which the kernel
+    // keeps in step.
+    direct,
+  };
+  struct Options {
+    Locking locking = Locking::with_others;
+    Caching caching = Caching::cached;
+  };
+  // Errors: not_found, permission, exists, …; unsupported where the file system has no direct
+  // transfers but they are asked for; busy where others hold locks that do not allow this;
   // Errc::unsupported for directories, FIFOs, sockets and character devices, which never block
   // here. The loop outlives the file.
   static Result<std::unique_ptr<SystemFile>> open(Loop& loop, std::string path, Access access,
-                                                  Locking locking = Locking::with_others);
+                                                  Options options);
+  static Result<std::unique_ptr<SystemFile>> open(Loop& loop, std::string path, Access access) {
+    return open(loop, std::move(path), access, Options());
+  }
   // Takes over a descriptor, which must be seekable.
   static Result<std::unique_ptr<SystemFile>> adopt(Loop& loop, int descriptor, std::string name);
   ~SystemFile() override;
@@ -107,9 +123,21 @@ class SystemFile final : public File {
  private:
   SystemFile(Loop& loop, int descriptor, std::string name);
   Result<void> examine();
+  Result<void> open_direct(Access access);
+  bool is_aligned_for_direct(uint64_t file_offset, uint64_t length) const;
+  bool are_aligned_for_direct(Buffers buffers) const;
+  Async<void> read_from(int descriptor, uint64_t file_offset, Buffers buffers);
+  Async<void> write_to(int descriptor, uint64_t file_offset, Buffers buffers,
+                       Durability durability);
+  Async<void> bounce_read(uint64_t file_offset, Buffers buffers, uint64_t length);
+  Async<void> bounce_write(uint64_t file_offset, Buffers buffers, uint64_t length,
+                           Durability durability);
 
   Loop& loop_;
   int descriptor_;
+  int direct_descriptor_ = -1;            // none: every transfer goes through the page cache
+  uint32_t direct_offset_alignment_ = 0;  // bytes
+  uint32_t direct_memory_alignment_ = 0;  // bytes
   std::string name_;
   uint64_t size_bytes_ = 0;
   uint64_t allocated_bytes_ = 0;

@@ -13,6 +13,7 @@
 #include "support/bytes.h"
 #include "support/checked.h"
 #include "tests/support/await.h"
+#include "tests/support/programs.h"
 #include "tests/support/temporary_folder.h"
 
 namespace vhdkit::async {
@@ -129,10 +130,53 @@ TEST_CASE("two writers never meet: the second is told who the first is") {
     REQUIRE_OK(first);
     REQUIRE_FAILS(Errc::busy, us, SystemFile::open(**loop, path, SystemFile::Access::read_write));
     REQUIRE_FAILS(Errc::busy, us, SystemFile::open(**loop, path, SystemFile::Access::read_only));
-    REQUIRE_OK(
-        SystemFile::open(**loop, path, SystemFile::Access::read_only, SystemFile::Locking::none));
+    REQUIRE_OK(SystemFile::open(**loop, path, SystemFile::Access::read_only,
+                                {.locking = SystemFile::Locking::none}));
   }
   REQUIRE_OK(SystemFile::open(**loop, path, SystemFile::Access::read_write));
+}
+
+TEST_CASE("transfers past the cache take any place, any length and any buffer") {
+  const tests::TemporaryFolder folder;
+  auto loop = Loop::create();
+  const std::string path = folder.path("file");
+  const std::vector<std::byte> content = pattern(1 << 20, 3);
+  {
+    auto file = SystemFile::open(**loop, path, SystemFile::Access::create_new);
+    REQUIRE_OK(file);
+    REQUIRE_OK((*loop)->run((*file)->write(0, content)));
+  }
+  auto file = SystemFile::open(**loop, path, SystemFile::Access::read_write,
+                               {.caching = SystemFile::Caching::direct});
+  if (!file && file.error().code == Errc::unsupported) {
+    tests::skip("the file system of TMPDIR has none");
+    return;
+  }
+  REQUIRE_OK(file);
+  std::vector<std::byte> expected = content;
+  std::vector<std::byte> buffer(800'000);
+  uint8_t seed = 0;
+  for (const size_t place : {size_t{0}, size_t{4096}, size_t{100}, size_t{512}, size_t{70'000}}) {
+    for (const size_t length :
+         {size_t{4096}, size_t{1}, size_t{8192}, size_t{5000}, size_t{700 * 1024}}) {
+      for (const size_t skew : {size_t{0}, size_t{1}, size_t{512}}) {
+        const std::vector<std::byte> bytes = pattern(length, ++seed);
+        const std::span<std::byte> part = std::span(buffer).subspan(skew, length);
+        std::ranges::copy(bytes, part.begin());
+        // Two vectors, cut anywhere.
+        const iovec vectors[2] = {{part.data(), length / 3},
+                                  {part.data() + length / 3, length - length / 3}};
+        REQUIRE_OK((*loop)->run((*file)->writev(place, vectors, Durability::cached)));
+        std::ranges::copy(bytes, expected.begin() + ptrdiff_t(place));
+        std::ranges::fill(part, std::byte{0});
+        REQUIRE_OK((*loop)->run((*file)->readv(place, vectors)));
+        CHECK(std::ranges::equal(part, bytes));
+      }
+    }
+  }
+  std::vector<std::byte> all(content.size());
+  REQUIRE_OK((*loop)->run((*file)->read(0, all)));
+  CHECK(all == expected);
 }
 
 TEST_CASE("readers share a file and keep a writer out") {

@@ -65,7 +65,8 @@ Async<void> ChainOpener::open_first(const std::string& path) {
                    path + ": an image is only written with its log and with a lock");
   const FileOptions file_options{.format = options_.format,
                                  .writable = options_.writable,
-                                 .force_share = options_.force_share};
+                                 .force_share = options_.force_share,
+                                 .direct = options_.direct};
   CO_TRY_LET(OpenedFile opened, co_await open_file(loop_, path, file_options));
   const LayerOptions layer_options{.ignore_log = options_.ignore_log,
                                    .writable = options_.writable,
@@ -131,7 +132,8 @@ Async<ChainOpener::Attempt> ChainOpener::try_candidate(const std::string& candid
                                   reference().format);
     if (!format) co_return attempt;
   }
-  const FileOptions file_options{.format = format, .force_share = options_.force_share};
+  const FileOptions file_options{
+      .format = format, .force_share = options_.force_share, .direct = options_.direct};
   auto opened = co_await open_file(loop_, candidate, file_options);
   if (!opened) {
     if (opened.error().code == Errc::not_found) attempt.verdict = LinkVerdict::missing;

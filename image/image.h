@@ -35,6 +35,7 @@ struct OpenOptions {
   // that none of them can see.
   bool keep_identity = false;
   bool force_share = false;  // take no locks: somebody may be writing what is read here
+  bool direct = false;  // past the page cache, where alignment allows it; all files of the chain
   bool open_parents = true;  // false: one layer; a differencing image then reads zeroes below it
 };
 

@@ -25,10 +25,11 @@ Async<OpenedFile> open_file(async::Loop& loop, const std::string& path, FileOpti
   using async::SystemFile;
   const auto access =
       options.writable ? SystemFile::Access::read_write : SystemFile::Access::read_only;
-  const auto locking =
-      options.force_share ? SystemFile::Locking::none : SystemFile::Locking::with_others;
+  const SystemFile::Options file_options{
+      .locking = options.force_share ? SystemFile::Locking::none : SystemFile::Locking::with_others,
+      .caching = options.direct ? SystemFile::Caching::direct : SystemFile::Caching::cached};
   const std::optional<Format> format = options.format;
-  CO_TRY_LET(auto file, SystemFile::open(loop, path, access, locking));
+  CO_TRY_LET(auto file, SystemFile::open(loop, path, access, file_options));
   OpenedFile opened{.file = nullptr,
                     .format = Format::raw,
                     .identity = file->identity(),

@@ -24,6 +24,7 @@ struct FileOptions {
   std::optional<Format> format;
   bool writable = false;
   bool force_share = false;  // no locks
+  bool direct = false;       // past the page cache
 };
 
 // Opens the file and finds its format, unless it is given. A gzip file is unpacked

@@ -126,6 +126,7 @@ class Io final : public Verb {
           return fail(Errc::invalid_argument, "the depth is 1 to 256");
         },
         "Commands in flight at once, 1 unless said otherwise. A flush waits for all before it.");
+    declare_cache(arguments, open_.options);
     arguments.flag("-q,--quiet", is_quiet_, "Say nothing of what was done.");
     open_.declare(arguments);
   }

@@ -136,6 +136,18 @@ void OpenArguments::declare(Arguments& arguments) {
                  "never have been on the disk.");
 }
 
+void declare_cache(Arguments& arguments, image::OpenOptions& options) {
+  arguments.option(
+      "--cache", "MODE",
+      [&options](const std::string& value) -> Result<void> {
+        options.direct = value == "none";
+        if (value == "none" || value == "writeback") return {};
+        return fail(Errc::invalid_argument, "the modes are writeback (the default) and none");
+      },
+      "writeback uses the system's page cache; none goes past it (O_DIRECT) wherever place and "
+      "length are aligned as the file system wants it.");
+}
+
 bool has_image_options(const image::OpenOptions& options) {
   return options.parent_path || !options.path_mappings.empty() || options.ignore_log;
 }

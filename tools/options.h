@@ -23,6 +23,9 @@ Take profile_into(std::optional<image::Profile>& target);
 // --map, as often as wanted.
 void declare_mappings(Arguments& arguments, std::vector<image::PathMapping>& mappings);
 
+// --cache none|writeback
+void declare_cache(Arguments& arguments, image::OpenOptions& options);
+
 // How an image is opened for reading: -f, --parent, --map, --ignore-log, -U.
 struct OpenArguments {
   image::OpenOptions options;

@@ -56,6 +56,16 @@ def test_commands_come_from_standard_input(image):
     io(image, *(f"read -P {i} {i}M 4K" for i in range(1, 9)))
 
 
+def test_past_the_page_cache(image):
+    outcome = io(image, "write -S 5 0 64K", "write -P 1 512 512", "flush", "read -S 5 1K 63K", "zero 1M 512",
+                 "read -P 1 512 512", options=("--cache", "none"), check=False)
+    if "has no transfers past the cache" in outcome.err:
+        pytest.skip("the file system has no O_DIRECT")
+    assert outcome.code == 0, outcome.err
+    io(image, "read -S 5 0 512", "read -P 1 512 512", "read -S 5 1K 63K")
+    assert io(image, "read 0 512", options=("--cache", "writethrough"), check=False).code == 1
+
+
 def test_bad_commands_are_refused_before_anything_is_opened(image):
     before = fingerprint(image)
     outcome = io(image, "write -P 1 0 512", "erase 0 512", check=False)
