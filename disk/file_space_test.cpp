@@ -23,6 +23,20 @@ TEST_CASE("gaps are used before the file grows, and alignment leaves gaps") {
   CHECK(space.end() == 7 * MiB);
 }
 
+TEST_CASE("a place can be aligned by a byte within it, and small gaps are not searched") {
+  FileSpace space(0, 1000);
+  space.use(0, 100);
+  CHECK(space.take(1512, 4096, 512) == 3584);
+  CHECK(space.take(1512, 4096, 512) == 7680);
+  CHECK(space.gap_bytes() == 3584 - 100 + 7680 - 3584 - 1512);
+  // The gap before the first has room for neither; the second's own place fits again.
+  space.give_back(7680, 1512);
+  CHECK(space.end() == 3584 + 1512);
+  space.give_back(3584, 1512);
+  CHECK(space.end() == 100);
+  CHECK(space.gap_bytes() == 0);
+}
+
 TEST_CASE("what is given back joins its neighbours and, at the end, shortens what is used") {
   FileSpace space(0);
   for (uint64_t i = 0; i < 5; ++i) CHECK(space.take(10, 1) == i * 10);
