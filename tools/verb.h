@@ -57,6 +57,7 @@ struct VerbEntry {
 std::span<const VerbEntry> verbs();
 const VerbEntry* find_verb(std::string_view name);
 
+std::unique_ptr<Verb> make_bench();
 std::unique_ptr<Verb> make_check();
 std::unique_ptr<Verb> make_chain();
 std::unique_ptr<Verb> make_compare();

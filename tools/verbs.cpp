@@ -19,6 +19,7 @@ constexpr VerbEntry entries[] = {
     {"snapshot", make_snapshot, false},
     {"merge", make_merge, false},
     {"io", make_io, false},
+    {"bench", make_bench, false},
 };
 
 }  // namespace

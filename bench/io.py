@@ -1,0 +1,186 @@
+#!/usr/bin/env python3
+"""Requests to an image against io_uring on a raw file (fio) and against qemu-img bench on the same image.
+
+Every contender of a row runs in turn, A B C A B C …, after one warm-up round; ratios are medians of the
+rounds' own ratios. Rates say little on a shared machine: the CPU time of a request stands beside them.
+"""
+import argparse
+import json
+import os
+import re
+import resource
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+
+MIB = 1 << 20
+QEMU_NAME = {"vhd": "vpc", "vhdx": "vhdx"}
+DISK_BYTES = 1024 * MIB
+REQUESTS = {1: 20000, 32: 100000}
+CHAIN_LENGTH = 8
+ALLOCATIONS = 2000
+BLOCK = 2 * MIB
+
+
+def timed(command):
+    """Seconds and CPU seconds of a process, and what it said."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    wall, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout
+
+
+class Row:
+    """One kind of request."""
+
+    def __init__(self, writes, size, depth, direct, count, step=None):
+        self.writes, self.size, self.depth, self.direct = writes, size, depth, direct
+        self.count, self.step = count, step
+
+    def name(self):
+        kind = "allocating write" if self.step else "write" if self.writes else "read"
+        return f"{kind} {self.size >> 10}K depth {self.depth}{' direct' if self.direct else ''}"
+
+
+def run_ours(vhd, image, row):
+    """Requests a second, CPU microseconds a request: of the requests alone."""
+    command = ["taskset", "-c", "0", vhd, "bench", "--output=json", "-c", str(row.count), "-d", str(row.depth),
+               "-s", str(row.size), "--cache", "none" if row.direct else "writeback"]
+    command += ["-S", str(row.step)] if row.step else ["--random"]
+    report = json.loads(timed(command + (["-w"] if row.writes else []) + [image])[2])
+    return report["requests-per-second"], report["cpu-microseconds-per-request"]
+
+
+def run_fio(raw, row):
+    """Its own CPU figures leave the kernel's workers out, so a run of one request is subtracted."""
+    def command(count):
+        return ["taskset", "-c", "0", "fio", "--name=raw", f"--filename={raw}", "--ioengine=io_uring",
+                f"--iodepth={row.depth}", f"--bs={row.size}", f"--direct={int(row.direct)}", "--randrepeat=1",
+                f"--rw=rand{'write' if row.writes else 'read'}", f"--number_ios={count}", f"--size={DISK_BYTES}",
+                "--io_size=100G", "--output-format=json", "--norandommap"]
+    _, idle, _ = timed(command(1))
+    _, cpu, said = timed(command(row.count))
+    side = json.loads(said)["jobs"][0]["write" if row.writes else "read"]
+    return side["iops"], (cpu - idle) * 1e6 / side["total_ios"]
+
+
+def run_qemu(image, image_format, row):
+    # It knows no random offsets: a step that comes everywhere, and never across the disk's end.
+    step = row.step or row.size * 13
+    command = ["taskset", "-c", "0", "qemu-img", "bench", "-f", QEMU_NAME[image_format], "-c", str(row.count), "-d",
+               str(row.depth), "-s", str(row.size), "-S", str(step), "-t", "none" if row.direct else "writeback"]
+    _, cpu, said = timed(command + (["-w"] if row.writes else []) + [image])
+    seconds = float(re.search(r"completed in ([\d.]+) seconds", said).group(1))
+    return row.count / max(seconds, 1e-9), cpu * 1e6 / row.count
+
+
+def make_image(vhd, image_format, subformat, path):
+    """An image whose every block has its place."""
+    options = ["-o", f"subformat={subformat}"]
+    if subformat == "dynamic":
+        options += ["-o", f"block_size={BLOCK}"]
+    subprocess.run([vhd, "create", "-q", "--force", "-f", image_format, *options, path, str(DISK_BYTES)], check=True)
+    subprocess.run([vhd, "bench", "-w", "-s", str(MIB), "-c", str(DISK_BYTES // MIB), path], check=True,
+                   stdout=subprocess.DEVNULL)
+    return path
+
+
+def make_chain(vhd, base, folder):
+    """Empty children over it: reads go through all of them."""
+    top = base
+    for index in range(CHAIN_LENGTH - 1):
+        child = os.path.join(folder, f"child{index}.vhdx")
+        subprocess.run([vhd, "create", "-q", "--force", "-f", "vhdx", "-b", top, child], check=True)
+        top = child
+    return top
+
+
+def compare(runs, contenders):
+    """Name → (median rate, median CPU, ratio of ours to it in rate, in CPU)."""
+    samples = {name: [] for name in contenders}
+    for index in range(runs + 1):
+        for name, run in contenders.items():
+            figures = run()
+            if index > 0:
+                samples[name].append(figures)
+    ours = samples["vhd"]
+    return {name: (statistics.median(s[0] for s in seen), statistics.median(s[1] for s in seen),
+                   statistics.median(o[0] / s[0] for o, s in zip(ours, seen)),
+                   statistics.median(o[1] / s[1] for o, s in zip(ours, seen))) for name, seen in samples.items()}
+
+
+def show(place, image_name, row, figures, results):
+    cells = [f"{place:7} {image_name:16} {row.name():32}"]
+    for name, (rate, cpu, rate_ratio, cpu_ratio) in figures.items():
+        ratios = "" if name == "vhd" else f" ({rate_ratio:5.2f}, {cpu_ratio:4.2f})"
+        cells.append(f"{name} {rate:8.0f}/s {cpu:6.2f} us{ratios}")
+        results.append({"place": place, "image": image_name, "row": row.name(), "contender": name, "rate": rate,
+                        "cpu_us": cpu, "vhd_to_this_rate": rate_ratio, "vhd_to_this_cpu": cpu_ratio})
+    print("  ".join(cells), flush=True)
+
+
+def overwrites(vhd, folder, place, runs, results):
+    raw = os.path.join(folder, "disk.raw")
+    with open(raw, "wb") as file:
+        for _ in range(DISK_BYTES // MIB):
+            file.write(b"\x5a" * MIB)
+    kinds = [("vhdx", "fixed"), ("vhdx", "dynamic"), ("vhd", "fixed"), ("vhd", "dynamic")]
+    images = {f"{kind} {sub}": (kind, make_image(vhd, kind, sub, os.path.join(folder, f"{sub}.{kind}")))
+              for kind, sub in kinds}
+    rows = [Row(writes, size, depth, direct, REQUESTS[depth] // (4 if size > 4096 else 1))
+            for direct in ((False,) if place == "tmpfs" else (False, True)) for size in (4096, 128 << 10) for depth in (1, 32) for writes in (False, True)]
+    for row in rows:
+        for name, (kind, image) in images.items():
+            figures = compare(runs, {"vhd": lambda: run_ours(vhd, image, row), "fio raw": lambda: run_fio(raw, row),
+                                     "qemu": lambda: run_qemu(image, kind, row)})
+            show(place, name, row, figures, results)
+    top = make_chain(vhd, images["vhdx dynamic"][1], folder)
+    for row in (one for one in rows if not one.writes):
+        figures = compare(runs, {"vhd": lambda: run_ours(vhd, top, row), "fio raw": lambda: run_fio(raw, row)})
+        show(place, f"chain of {CHAIN_LENGTH}", row, figures, results)
+
+
+def allocations(vhd, folder, place, runs, results):
+    for kind in ("vhdx", "vhd"):
+        path = os.path.join(folder, f"new.{kind}")
+
+        def fresh():
+            subprocess.run([vhd, "create", "-q", "--force", "-f", kind, "-o", f"block_size={BLOCK}", path,
+                            str(ALLOCATIONS * BLOCK)], check=True)
+            return path
+        for depth in (1, 32):
+            row = Row(True, 4096, depth, False, ALLOCATIONS, BLOCK)
+            figures = compare(runs, {"vhd": lambda: run_ours(vhd, fresh(), row),
+                                     "qemu": lambda: run_qemu(fresh(), kind, row)})
+            show(place, f"{kind} dynamic", row, figures, results)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--vhd", required=True, help="the program")
+    parser.add_argument("--runs", type=int, default=5, help="rounds after the warm-up (5)")
+    parser.add_argument("--json", help="write the figures to this file too")
+    parser.add_argument("--memory", default="/dev/shm", help="a folder on tmpfs")
+    parser.add_argument("--disk", default="/var/tmp", help="a folder on the disk")
+    parser.add_argument("--only", choices=["tmpfs", "disk"], help="one of the two places")
+    options = parser.parse_args()
+    print("requests a second and CPU of each; in brackets ours to theirs: rate, CPU")
+    results = []
+    for place, parent in (("tmpfs", options.memory), ("disk", options.disk)):
+        if options.only not in (None, place):
+            continue
+        folder = tempfile.mkdtemp(prefix="vhdkit-bench-", dir=parent)
+        try:
+            overwrites(options.vhd, folder, place, options.runs, results)
+            allocations(options.vhd, folder, place, options.runs, results)
+        finally:
+            shutil.rmtree(folder)
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump(results, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
