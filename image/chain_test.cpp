@@ -361,7 +361,7 @@ TEST_CASE("a chain that is not asked for is not looked for") {
   }
 }
 
-TEST_CASE("a thousand and twenty-four images are a chain, one more is none") {
+TEST_CASE("bug class 27: a thousand and twenty-four images are a chain, one more is none") {
   for (const Format format : formats) {
     CAPTURE(format_name(format));
     Place place(format);

@@ -44,6 +44,7 @@ def io(image, commands):
 
 @pytest.mark.parametrize("image_format,subformat", KINDS)
 def test_others_read_what_we_changed(vhd, tmp_path, image_format, subformat):
+    """Bug class 3: written, closed and opened again, an image is right for an independent reader."""
     size = 24 * MIB
     image, raw = tmp_path / f"disk.{image_format}", tmp_path / "disk.raw"
     vhd("create", "-q", "-f", image_format, "-o", f"subformat={subformat}", image, "24M")

@@ -43,6 +43,23 @@ def test_the_last_command_is_the_first_that_fails(image):
     io(image, "read -P 1 0 512")
 
 
+@pytest.mark.parametrize("kind,block", [("vhd", 2 * MIB), ("vhdx", MIB)])
+def test_the_first_write_into_a_block_lies_where_it_belongs(tmp_path, kind, block):
+    """Bug classes 2 and 17: every kind of offset into blocks that are not there yet, and across them."""
+    image = tmp_path / f"disk.{kind}"
+    run_ok("create", "-q", "-f", kind, "-o", f"block_size={block}", image, str(12 * block))
+    places = [(0, 512), (2 * block - 512, 512), (2 * block + 512, 1024), (4 * block + block // 2, 4096),
+              (6 * block - 1024, 2048), (7 * block - 512, block + 1024), (11 * block + 4096, block - 4096)]
+    io(image, *(f"write -S {i} {at} {length}" for i, (at, length) in enumerate(places)), options=("--depth", "4"))
+    gaps, end = [], 0
+    for at, length in places:
+        gaps.append((end, at - end))
+        end = at + length
+    io(image, *(f"read -S {i} {at} {length}" for i, (at, length) in enumerate(places)),
+       *(f"read -P 0 {at} {length}" for at, length in gaps if length))
+    assert run("check", "-q", image).code == 0
+
+
 @pytest.mark.parametrize("command", ["write 0 100", "write 1 512"])
 def test_only_whole_sectors(image, command):
     outcome = io(image, command, check=False)
@@ -111,6 +128,7 @@ def test_the_parent_of_a_child_is_written_with_a_warning(tmp_path):
 
 
 def test_a_child_hides_its_parent_by_sectors(tmp_path):
+    """Bug classes 9 and 11: zeroes in a child never let the parent show, and one sector hides one."""
     for kind in ("vhd", "vhdx"):
         parent, child = tmp_path / f"base.{kind}", tmp_path / f"child.{kind}"
         run_ok("create", "-q", "-f", kind, parent, "10M")

@@ -130,6 +130,7 @@ def test_what_cannot_be_merged(base, tmp_path):
 
 
 def test_a_merge_that_is_killed_goes_on(chain):
+    """Bug class 20: killed at any moment, the child shows its disk and the merge can be called again."""
     base, middle, newest = chain
     io(newest, *(f"write -S {i} {i}M 1M" for i in range(20, 60)))
     wanted = disk_hash(newest)
