@@ -10,9 +10,7 @@
 #include "disk/raw_writer.h"
 #include "image/new_file.h"
 #include "image/path_mapping.h"
-#include "libvhd/create.h"
 #include "support/checked.h"
-#include "vhdx/create.h"
 
 namespace vhdkit::image {
 namespace {
@@ -200,11 +198,7 @@ libvhd::CreateOptions vhd_options(const CreateOptions& options, const ParentForC
   vhd.block_size_bytes = uint32_t(options.block_size_bytes);
   if (options.subformat == Subformat::dynamic) return vhd;
   vhd.type = libvhd::DiskType::differencing;
-  vhd.parent = libvhd::ParentLink{.unique_id = parent->identity,
-                                  .time_stamp = parent->time_stamp,
-                                  .relative_path = parent->relative_path,
-                                  .absolute_path = parent->absolute_path,
-                                  .name = windows_components(parent->relative_path).back()};
+  vhd.parent = vhd_parent_link(*parent);
   return vhd;
 }
 
@@ -219,13 +213,25 @@ vhdx::CreateOptions vhdx_options(const CreateOptions& options, const ParentForCr
   if (options.subformat == Subformat::fixed) vhdx.type = vhdx::DiskType::fixed;
   if (options.subformat != Subformat::differencing) return vhdx;
   vhdx.type = vhdx::DiskType::differencing;
-  vhdx.parent = vhdx::ParentLink{.data_write_guid = parent->identity,
-                                 .relative_path = parent->relative_path,
-                                 .absolute_path = parent->absolute_path};
+  vhdx.parent = vhdx_parent_link(*parent);
   return vhdx;
 }
 
 }  // namespace
+
+libvhd::ParentLink vhd_parent_link(const ParentForCreation& parent) {
+  return {.unique_id = parent.identity,
+          .time_stamp = parent.time_stamp,
+          .relative_path = parent.relative_path,
+          .absolute_path = parent.absolute_path,
+          .name = windows_components(parent.relative_path).back()};
+}
+
+vhdx::ParentLink vhdx_parent_link(const ParentForCreation& parent) {
+  return {.data_write_guid = parent.identity,
+          .relative_path = parent.relative_path,
+          .absolute_path = parent.absolute_path};
+}
 
 Result<ParentForCreation> describe_parent(Image& parent, const std::string& child_path,
                                           const CreateOptions& options) {

@@ -9,6 +9,8 @@
 #include "image/format.h"
 #include "image/image.h"
 #include "image/profile.h"
+#include "libvhd/create.h"
+#include "vhdx/create.h"
 
 namespace vhdkit::image {
 
@@ -49,6 +51,10 @@ struct ParentForCreation {
 // parent's format has no children here, or its path cannot be written as a Windows path.
 Result<ParentForCreation> describe_parent(Image& parent, const std::string& child_path,
                                           const CreateOptions& options);
+
+// The same as each format keeps it.
+libvhd::ParentLink vhd_parent_link(const ParentForCreation& parent);
+vhdx::ParentLink vhdx_parent_link(const ParentForCreation& parent);
 
 // Fills in every default and checks all options against each other, the format and the profile;
 // opens nothing for writing. `parent` is null unless options.parent_path is set. Errors:

@@ -18,6 +18,8 @@ constexpr VerbEntry entries[] = {
     {"convert", make_convert, false},
     {"snapshot", make_snapshot, false},
     {"merge", make_merge, false},
+    {"reparent", make_reparent, false},
+    {"set", make_set, false},
     {"io", make_io, false},
     {"bench", make_bench, false},
 };

@@ -75,6 +75,17 @@ Result<void> check_stored_path(std::string_view path) {
   return {};
 }
 
+Result<std::optional<ParentLocator>> parent_locator(const CreateOptions& options) {
+  const bool is_differencing = options.type == DiskType::differencing;
+  if (is_differencing != options.parent.has_value())
+    return refuse("{}", is_differencing ? "a differencing VHDX needs a parent"
+                                        : "only a differencing VHDX has a parent");
+  if (!is_differencing) return std::nullopt;
+  return locator_for(*options.parent);
+}
+
+}  // namespace
+
 Result<ParentLocator> locator_for(const ParentLink& parent) {
   // "{83ed0ec3-…}": lower case in braces. parent_linkage2 is for merges only.
   ParentLocator locator{.entries = {{key_linkage, '{' + parent.data_write_guid.to_string() + '}'}}};
@@ -94,17 +105,6 @@ Result<ParentLocator> locator_for(const ParentLink& parent) {
   for (const auto& [key, value] : locator.entries) TRY(check_stored_path(value));
   return locator;
 }
-
-Result<std::optional<ParentLocator>> parent_locator(const CreateOptions& options) {
-  const bool is_differencing = options.type == DiskType::differencing;
-  if (is_differencing != options.parent.has_value())
-    return refuse("{}", is_differencing ? "a differencing VHDX needs a parent"
-                                        : "only a differencing VHDX has a parent");
-  if (!is_differencing) return std::nullopt;
-  return locator_for(*options.parent);
-}
-
-}  // namespace
 
 Result<std::unique_ptr<disk::BulkWriter>> create(File& file, const CreateOptions& options) {
   TRY(check_type(options.type));

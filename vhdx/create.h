@@ -8,6 +8,7 @@
 #include "disk/bulk_writer.h"
 #include "support/guid.h"
 #include "vhdx/format.h"
+#include "vhdx/parent_locator.h"
 
 namespace vhdkit::vhdx {
 
@@ -21,6 +22,10 @@ struct ParentLink {
   // it, as it is stored; one that names a volume ("\\?\Volume{") is stored as such. Empty: none.
   std::string absolute_path;
 };
+
+// The locator that names the parent. Errors: invalid_argument (no path, one that Windows does not
+// know or that is too long).
+Result<ParentLocator> locator_for(const ParentLink& parent);
 
 struct CreateOptions {
   DiskType type = DiskType::dynamic;

@@ -1,20 +1,10 @@
 #include "vhdx/vhdx_layer.h"
 
 #include "vhdx/block_layer.h"
-#include "vhdx/replay.h"
+#include "vhdx/edit.h"
 #include "vhdx/replayed_file.h"
 
 namespace vhdkit::vhdx {
-namespace {
-
-Async<void> make_sound(File& file) {
-  CO_TRY(co_await replay_on_disk(file));
-  CO_TRY(co_await repair_copies(file));
-  co_return Result<void>();
-}
-
-}  // namespace
-
 Async<std::unique_ptr<disk::Layer>> open_layer(std::unique_ptr<File> file, OpenOptions options) {
   if (options.writable) CO_TRY(co_await make_sound(*file));
   OpenedImage image;

@@ -1,0 +1,22 @@
+// Single values of an existing file changed in place.
+#pragma once
+
+#include "async/file.h"
+#include "libvhd/create.h"
+
+namespace vhdkit::libvhd {
+
+// Both need a file that is open for writing, with both footers whole (repair_footers()). After a
+// crash at any moment the image has the old values or the new ones. The changes are flushed.
+
+// Gives the image another identity: children made before do not find it any more. Errors: corrupt,
+// unsupported, io.
+Async<void> set_unique_id(File& file, const Guid& unique_id);
+
+// Names another parent. All locators are replaced by the link's two paths, W2ru and W2ku, whose
+// data is put behind the content: the header lies there too for a while, since it has two sectors,
+// which a crash could tear, and a footer has one. REQUIRES: a differencing image. Errors: corrupt;
+// invalid_argument (no path); io; no_space.
+Async<void> change_parent(File& file, const ParentLink& parent);
+
+}  // namespace vhdkit::libvhd
