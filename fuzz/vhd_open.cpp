@@ -8,6 +8,7 @@
 #include <cstdlib>
 
 #include "async/memory_file.h"
+#include "fuzz/write.h"
 #include "libvhd/check.h"
 #include "libvhd/repair.h"
 #include "libvhd/vhd_layer.h"
@@ -135,6 +136,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   require(before != Verdict::corrupt || is_corrupt);
   const auto mended = run(libvhd::repair_footers(*file));
   if (mended && !mended->empty()) require(open(std::move(file)) == before);
+  // One half of all inputs.
+  if (input.size() % 2 == 0) {
+    auto writable = run(libvhd::open_layer(decode(input), {.writable = true}));
+    if (writable) fuzz::write_sectors(std::move(*writable));
+  }
   return 0;
 }
 

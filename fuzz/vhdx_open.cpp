@@ -1,6 +1,7 @@
 // Opens, audits and resolves a VHDX. The input: flags (one byte), the file's size in 64 KiB (le16),
 // then chunks as input.h has them.
 #include "fuzz/input.h"
+#include "fuzz/write.h"
 #include "support/crc32c.h"
 #include "vhdx/headers.h"
 #include "vhdx/region_table.h"
@@ -12,6 +13,7 @@ namespace {
 // Bits of the flags.
 constexpr unsigned keep_checksums = 0;  // four: headers, region tables; else they are repaired
 constexpr unsigned ignore_log = 4;
+constexpr unsigned write = 5;  // write to it as well
 
 constexpr uint64_t checked_blocks = 256;
 
@@ -80,6 +82,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   fuzz::Input input(data, size);
   const auto flags = std::to_integer<unsigned>(input.take_value<std::byte>());
   auto file = file_of(input, flags);
+  if ((flags >> write & 1) != 0) {
+    auto copy = std::make_unique<async::MemoryFile>(*file);
+    auto writable = fuzz::run(vhdx::open_layer(std::move(copy), {.writable = true}));
+    if (writable) fuzz::write_sectors(std::move(*writable));
+  }
   const vhdx::OpenOptions options{.ignore_log = (flags >> ignore_log & 1) != 0};
   const auto layer = fuzz::run(vhdx::open_layer(std::move(file), options));
   if (layer) examine(**layer);

@@ -6,6 +6,7 @@ import os
 import pathlib
 import random
 import shutil
+import signal
 import subprocess
 
 import pytest
@@ -13,6 +14,11 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = pathlib.Path(os.environ.get("VHDKIT_BUILD") or ROOT / "build").resolve()
 SAMPLES = pathlib.Path(os.environ.get("VHDKIT_SAMPLES") or ROOT.parent / "shared" / "samples")
+
+# nohup and a shell's & hand on ignored signals; programs that are started here shall not inherit them.
+for _number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
