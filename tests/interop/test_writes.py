@@ -179,3 +179,37 @@ def test_a_killed_writer_leaves_old_or_new(vhd, tmp_path, image_format, subforma
             oracles.qemu_compare(theirs, "vhdx", raw)
     if image_format == "vhdx" and subformat == "dynamic":
         assert dirty_count > 0, "no run left a log that is not empty"
+
+
+@pytest.fixture
+def small_file_system(tmp_path):
+    """A file system of 12 MiB, and what makes it larger."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12M", "none", folder], check=False, capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("no file system can be mounted here")
+
+    def grow():
+        subprocess.run(["mount", "-o", "remount,size=200M", folder], check=True)
+    yield folder, grow
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("image_format", ["vhd", "vhdx"])
+def test_a_full_file_system_is_the_writers_error_and_nobodys_loss(vhd, small_file_system, image_format):
+    folder, grow = small_file_system
+    image = folder / f"disk.{image_format}"
+    vhd("create", "-q", "-f", image_format, "-o", "block_size=1M", image, "64M")
+    io(image, ["write -S 1 0 4M", "flush"])
+    outcome = run("io", "-c", "write -S 2 8M 3M", "-c", "flush", "-c", "write -S 3 16M 40M", "-c", "flush", image)
+    assert outcome.code == 1
+    assert "No space left on device" in outcome.err
+    assert outcome.out.splitlines()[:2] == ["wrote 3145728 bytes at 8388608", "flushed"]
+    report = run("check", "--output=json", image).json()
+    assert report["corruptions"] == 0, report["findings"]
+    io(image, ["read -S 1 0 4M", "read -S 2 8M 3M"])
+    grow()
+    io(image, ["write -S 3 16M 40M", "flush"])
+    io(image, ["read -S 1 0 4M", "read -S 2 8M 3M", "read -S 3 16M 40M"])
+    assert run("check", "-q", image).code in (0, 3)
