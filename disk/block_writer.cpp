@@ -6,6 +6,7 @@
 #include "disk/zero_range.h"
 
 namespace vhdkit::disk {
+
 BlockWriter::BlockWriter(File& file, std::unique_ptr<WritableTables> tables)
     : file_(file), tables_(std::move(tables)) {}
 
@@ -83,8 +84,8 @@ Async<uint64_t> BlockWriter::place_of(uint64_t block) {
 
 Async<bool> BlockWriter::finish(WritePlace place, bool written) {
   Result<void> ready;
-  if (!written) spoil(place);
   if (written) ready = co_await hold_for_change(place.block, place.held);
+  if (!written || !ready) spoil(place);
   const bool is_spoiled = spoiled_.contains(place.block_offset);
   if (written && ready && !is_spoiled) publish(place);
   CO_TRY(co_await leave(place));

@@ -62,7 +62,8 @@ Async<void> Scenario::session() {
 
 void Scenario::set_faults(bool on) {
   file_->set_fault([this, on](async::SimFile::Access access, uint64_t, uint64_t) {
-    if (!on || access == async::SimFile::Access::read || draw(operations_per_fault) != 0) return 0;
+    if (!on || draw(operations_per_fault) != 0) return 0;
+    if (access == async::SimFile::Access::read) return EIO;
     return draw(2) == 0 ? EIO : ENOSPC;
   });
 }
