@@ -37,11 +37,6 @@ int weight_of(LinkVerdict verdict) {
   }
 }
 
-bool names(const disk::ParentReference& reference, std::optional<Guid> identity) {
-  return identity &&
-         std::ranges::find(reference.identities, *identity) != reference.identities.end();
-}
-
 std::string text_of(const std::vector<Guid>& identities) {
   std::vector<std::string> texts;
   for (const Guid& identity : identities) texts.push_back(identity.to_string());

@@ -2,11 +2,10 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-
 #include "image/create.h"
 #include "image/known_children.h"
 #include "image/open_file.h"
+#include "image/parent_search.h"
 #include "libvhd/edit.h"
 #include "libvhd/repair.h"
 #include "vhdx/edit.h"
@@ -76,9 +75,7 @@ Result<void> check_parent(Image& child, Image& parent, const ReparentOptions& op
     return fail(Errc::invalid_argument, fmt::format("{}: has {} among its own parents, or is it",
                                                     parent.path(), child.path()));
   const std::optional<Guid> identity = parent.disk().layer(0).identity();
-  const bool is_named =
-      identity && std::ranges::find(reference.identities, *identity) != reference.identities.end();
-  if (is_named || options.force) return {};
+  if (names(reference, identity) || options.force) return {};
   return fail(
       Errc::wrong_parent,
       fmt::format("{}: is not the parent that {} names: its identity is {}; only force it "

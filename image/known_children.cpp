@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "image/open_file.h"
+#include "image/parent_search.h"
 
 namespace vhdkit::image {
 namespace {
@@ -39,9 +40,7 @@ Async<bool> is_child(async::Loop& loop, const std::string& path, const Guid& ide
   const LayerOptions layer_options;
   CO_TRY_LET(const auto layer,
              co_await open_layer(std::move(opened.file), opened.format, layer_options));
-  const disk::ParentReference* const reference = layer->parent();
-  co_return reference != nullptr&& std::ranges::find(reference->identities, identity) !=
-      reference->identities.end();
+  co_return layer->parent() != nullptr&& names(*layer->parent(), identity);
 }
 
 }  // namespace

@@ -92,4 +92,9 @@ std::vector<std::string> parent_candidates(const std::string& child_path,
   return candidates.take();
 }
 
+bool names(const disk::ParentReference& reference, const std::optional<Guid>& identity) {
+  return identity &&
+         std::ranges::find(reference.identities, *identity) != reference.identities.end();
+}
+
 }  // namespace vhdkit::image

@@ -1,6 +1,7 @@
 // Where the parent of a differencing image may lie on this system.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -20,5 +21,8 @@ namespace vhdkit::image {
 std::vector<std::string> parent_candidates(const std::string& child_path,
                                            const disk::ParentReference& reference,
                                            std::span<const PathMapping> mappings);
+
+// Whether an image with this identity is the parent that the child names.
+bool names(const disk::ParentReference& reference, const std::optional<Guid>& identity);
 
 }  // namespace vhdkit::image
