@@ -9,6 +9,7 @@
 #include "support/checked.h"
 #include "tests/support/await.h"
 #include "tests/support/extents.h"
+#include "tests/support/forwarding_file.h"
 #include "tests/support/vhd_image.h"
 
 namespace vhdkit::libvhd {
@@ -208,31 +209,18 @@ TEST_CASE("a fixed disk has no copy to mend or to mend from") {
 }
 
 // Writes only the first bytes and fails, as a crash would leave it.
-class TornFile final : public File {
+class TornFile final : public tests::ForwardingFile {
  public:
-  TornFile(MemoryFile& file, size_t written_bytes) : file_(file), written_bytes_(written_bytes) {}
-  const std::string& name() const override { return file_.name(); }
-  uint64_t size_bytes() const override { return file_.size_bytes(); }
-  Async<void> readv(uint64_t file_offset, Buffers buffers) override {
-    return file_.readv(file_offset, buffers);
-  }
+  TornFile(MemoryFile& file, size_t written_bytes)
+      : ForwardingFile(file), memory_(file), written_bytes_(written_bytes) {}
   Async<void> writev(uint64_t file_offset, Buffers buffers, Durability) override {
     const std::span all(static_cast<const std::byte*>(buffers[0].iov_base), buffers[0].iov_len);
-    file_.store(file_offset, all.first(written_bytes_));
+    memory_.store(file_offset, all.first(written_bytes_));
     co_return fail(Errc::io, "torn");
   }
-  Async<void> flush() override { return file_.flush(); }
-  Result<void> resize(uint64_t size_bytes) override { return file_.resize(size_bytes); }
-  Result<std::optional<async::FileRange>> next_data(uint64_t file_offset, uint64_t end) override {
-    return file_.next_data(file_offset, end);
-  }
-  Result<void> punch_hole(uint64_t file_offset, uint64_t length) override {
-    return file_.punch_hole(file_offset, length);
-  }
-  int descriptor(uint64_t, uint64_t) const override { return -1; }
 
  private:
-  MemoryFile& file_;
+  MemoryFile& memory_;
   size_t written_bytes_;
 };
 

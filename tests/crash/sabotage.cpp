@@ -51,10 +51,6 @@ Result<Sabotage> parse_sabotage(std::string_view name) {
   return fail(Errc::invalid_argument, "no sabotage has the name " + std::string(name));
 }
 
-Async<void> SabotagedFile::readv(uint64_t file_offset, Buffers buffers) {
-  co_return co_await file_.readv(file_offset, buffers);
-}
-
 Async<void> SabotagedFile::put_pages(std::span<const std::byte> entry) {
   for (const Page& page : pages_of(entry)) {
     const std::span<const std::byte> bytes(page.bytes);

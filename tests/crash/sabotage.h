@@ -6,7 +6,7 @@
 #include <set>
 #include <string_view>
 
-#include "async/file.h"
+#include "tests/support/forwarding_file.h"
 
 namespace vhdkit::tests {
 
@@ -21,28 +21,16 @@ enum class Sabotage {
 Result<Sabotage> parse_sabotage(std::string_view name);
 
 // Loop-bound. Between a VHDX layer and its file; the file outlives it.
-class SabotagedFile final : public File {
+class SabotagedFile final : public ForwardingFile {
  public:
-  SabotagedFile(File& file, Sabotage sabotage) : file_(file), sabotage_(sabotage) {}
+  SabotagedFile(File& file, Sabotage sabotage) : ForwardingFile(file), sabotage_(sabotage) {}
 
-  const std::string& name() const override { return file_.name(); }
-  uint64_t size_bytes() const override { return file_.size_bytes(); }
-  Async<void> readv(uint64_t file_offset, Buffers buffers) override;
   Async<void> writev(uint64_t file_offset, Buffers buffers, Durability durability) override;
   Async<void> flush() override;
-  Result<void> resize(uint64_t size_bytes) override { return file_.resize(size_bytes); }
-  Result<std::optional<async::FileRange>> next_data(uint64_t file_offset, uint64_t end) override {
-    return file_.next_data(file_offset, end);
-  }
-  Result<void> punch_hole(uint64_t file_offset, uint64_t length) override {
-    return file_.punch_hole(file_offset, length);
-  }
-  int descriptor(uint64_t, uint64_t) const override { return -1; }
 
  private:
   Async<void> put_pages(std::span<const std::byte> entry);
 
-  File& file_;
   Sabotage sabotage_;
   bool log_was_written_ = false;     // since the last flush
   std::set<uint64_t> bitmap_pages_;  // of the last log entry

@@ -5,41 +5,33 @@
 #include <memory>
 #include <optional>
 
-#include "async/file.h"
+#include "tests/support/forwarding_file.h"
 
 namespace vhdkit::tests {
 
 // Passes everything on to the file inside. A transfer that fails did happen, and fails only when it
 // ended: with a file of the system, later than others that were started after it.
-class WatchedFile final : public File {
+class WatchedFile final : public ForwardingFile {
  public:
-  explicit WatchedFile(std::unique_ptr<File> inside) : inside_(std::move(inside)) {}
-
-  const std::string& name() const override { return inside_->name(); }
-  uint64_t size_bytes() const override { return inside_->size_bytes(); }
+  explicit WatchedFile(std::unique_ptr<File> inside)
+      : ForwardingFile(*inside), inside_(std::move(inside)) {}
 
   Async<void> readv(uint64_t file_offset, Buffers buffers) override {
     const uint64_t index = read_count++;
-    const Result<void> result = co_await inside_->readv(file_offset, buffers);
+    const Result<void> result = co_await file_.readv(file_offset, buffers);
     if (index == failing_read) co_return fail_errno(EIO, name() + ": reading");
     co_return result;
   }
   Async<void> writev(uint64_t file_offset, Buffers buffers, Durability durability) override {
     const uint64_t index = write_count++;
-    const Result<void> result = co_await inside_->writev(file_offset, buffers, durability);
+    const Result<void> result = co_await file_.writev(file_offset, buffers, durability);
     if (index == failing_write) co_return fail_errno(ENOSPC, name() + ": writing");
     co_return result;
   }
-  Async<void> flush() override { return inside_->flush(); }
-  Result<void> resize(uint64_t size_bytes) override { return inside_->resize(size_bytes); }
   Result<std::optional<async::FileRange>> next_data(uint64_t file_offset, uint64_t end) override {
     ++next_data_count;
-    return inside_->next_data(file_offset, end);
+    return file_.next_data(file_offset, end);
   }
-  Result<void> punch_hole(uint64_t file_offset, uint64_t length) override {
-    return inside_->punch_hole(file_offset, length);
-  }
-  int descriptor(uint64_t, uint64_t) const override { return -1; }
 
   uint64_t read_count = 0;
   uint64_t write_count = 0;
