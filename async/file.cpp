@@ -111,15 +111,15 @@ class AlignedBytes {
   std::unique_ptr<std::byte, Free> bytes_;
 };
 
-uint64_t length_of(Buffers buffers) {
-  uint64_t length = 0;
-  for (const iovec& vector : buffers) length += vector.iov_len;
-  return length;
-}
-
 constexpr bool is_transient(int result) { return result == -EINTR || result == -EAGAIN; }
 
 }  // namespace
+
+uint64_t total_bytes(Buffers buffers) {
+  uint64_t total = 0;
+  for (const iovec& vector : buffers) total += vector.iov_len;
+  return total;
+}
 
 Async<void> File::read(uint64_t file_offset, std::span<std::byte> buffer) {
   const iovec vector{buffer.data(), buffer.size()};
@@ -148,7 +148,7 @@ Result<std::unique_ptr<SystemFile>> SystemFile::open(Loop& loop, std::string pat
   if (descriptor < 0) return fail_errno(errno, path);
   std::unique_ptr<SystemFile> file(new SystemFile(loop, descriptor, std::move(path)));
   // Locked before it is looked at: what is found stays so.
-  const FileUse use = access == Access::read_only ? FileUse::reading : FileUse::writing;
+  const LockUse use = access == Access::read_only ? LockUse::reading : LockUse::writing;
   if (options.locking == Locking::with_others) TRY(lock_for(use, descriptor, file->name_));
   TRY(file->examine());
   if (options.caching == Caching::direct) TRY(file->open_direct(access));
@@ -198,7 +198,7 @@ Result<void> SystemFile::open_direct(Access access) {
 }
 
 bool SystemFile::is_aligned_for_direct(uint64_t file_offset, uint64_t length) const {
-  return direct_descriptor_ >= 0 && is_aligned(file_offset, direct_offset_alignment_) &&
+  return is_aligned(file_offset, direct_offset_alignment_) &&
          is_aligned(length, direct_offset_alignment_) && length > 0;
 }
 
@@ -211,7 +211,7 @@ bool SystemFile::are_aligned_for_direct(Buffers buffers) const {
 
 Async<void> SystemFile::readv(uint64_t file_offset, Buffers buffers) {
   if (direct_descriptor_ < 0) co_return co_await read_from(descriptor_, file_offset, buffers);
-  const uint64_t length = length_of(buffers);
+  const uint64_t length = total_bytes(buffers);
   if (!is_aligned_for_direct(file_offset, length))
     co_return co_await read_from(descriptor_, file_offset, buffers);
   if (are_aligned_for_direct(buffers))
@@ -222,7 +222,7 @@ Async<void> SystemFile::readv(uint64_t file_offset, Buffers buffers) {
 Async<void> SystemFile::writev(uint64_t file_offset, Buffers buffers, Durability durability) {
   if (direct_descriptor_ < 0)
     co_return co_await write_to(descriptor_, file_offset, buffers, durability);
-  const uint64_t length = length_of(buffers);
+  const uint64_t length = total_bytes(buffers);
   if (!is_aligned_for_direct(file_offset, length))
     co_return co_await write_to(descriptor_, file_offset, buffers, durability);
   if (are_aligned_for_direct(buffers))

@@ -19,6 +19,8 @@ namespace vhdkit::async {
 // Scatter/gather lists in the kernel's own shape, so that a guest's buffers reach io_uring
 // unchanged. The array and what it points to belong to the caller until the await returns.
 using Buffers = std::span<const iovec>;
+// The sum of their lengths.
+uint64_t total_bytes(Buffers buffers);
 
 enum class Durability {
   cached,   // durable after the next flush
@@ -152,4 +154,5 @@ namespace vhdkit {
 using async::Buffers;
 using async::Durability;
 using async::File;
+using async::total_bytes;
 }  // namespace vhdkit

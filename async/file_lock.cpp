@@ -98,8 +98,8 @@ struct flock lock_of(short type, off_t begin, off_t length) {
 bool is_conflict(int error) { return error == EAGAIN || error == EACCES; }
 
 // 0, or errno; EAGAIN where somebody else holds what must be free.
-int take_locks(FileUse use, int descriptor) {
-  const bool writes = use == FileUse::writing;
+int take_locks(LockUse use, int descriptor) {
+  const bool writes = use == LockUse::writing;
   const auto taken = writes ? std::span<const off_t>(writer_takes) : reader_takes;
   const auto must_be_free = writes ? std::span<const off_t>(keeps_writer_out) : keeps_reader_out;
   for (const off_t byte : taken) {
@@ -116,14 +116,14 @@ int take_locks(FileUse use, int descriptor) {
 
 }  // namespace
 
-Result<void> lock_for(FileUse use, int descriptor, const std::string& name) {
+Result<void> lock_for(LockUse use, int descriptor, const std::string& name) {
   for (int attempt = 1;; ++attempt) {
     const int error = take_locks(use, descriptor);
     if (error == 0) return {};
     // Given back first: they would be found as somebody's.
     struct flock all = lock_of(F_UNLCK, 0, 0);
     fcntl(descriptor, F_OFD_SETLK, &all);
-    if (!is_conflict(error) && use == FileUse::reading) return {};
+    if (!is_conflict(error) && use == LockUse::reading) return {};
     if (!is_conflict(error)) return fail_errno(error, name + ": locking");
     const auto holder = holder_of(descriptor);
     if (holder || attempt == attempts_without_holder)

@@ -7,7 +7,7 @@
 
 namespace vhdkit::async {
 
-enum class FileUse {
+enum class LockUse {
   reading,  // together with other readers
   writing,  // alone
 };
@@ -18,6 +18,6 @@ enum class FileUse {
 //
 // Errors: busy, naming the process that holds the file where the system tells; what fcntl refuses,
 // for writing. A file system that has no locks does not keep anybody from reading.
-Result<void> lock_for(FileUse use, int descriptor, const std::string& name);
+Result<void> lock_for(LockUse use, int descriptor, const std::string& name);
 
 }  // namespace vhdkit::async

@@ -11,12 +11,6 @@ std::string range_text(uint64_t disk_offset, uint64_t length) {
 
 }  // namespace
 
-uint64_t total_bytes(Buffers buffers) {
-  uint64_t total = 0;
-  for (const iovec& vector : buffers) total += vector.iov_len;
-  return total;
-}
-
 Result<void> Disk::check_transfer(uint64_t disk_offset, uint64_t length) const {
   if (!range_fits(disk_offset, length, geometry().size_bytes))
     return fail(Errc::out_of_range, range_text(disk_offset, length) + " end outside the disk of " +

@@ -49,7 +49,4 @@ class Disk {
   Result<void> check_change(uint64_t disk_offset, uint64_t length) const;
 };
 
-// The sum of the vectors' lengths, bytes.
-uint64_t total_bytes(Buffers buffers);
-
 }  // namespace vhdkit::disk

@@ -171,7 +171,7 @@ Async<void> DynamicLayer::make_writable() {
   CO_TRY(check_tables_can_change(*file_, layout_));
   BlockPlaces places(layout_);
   CO_TRY(co_await collect_places(places));
-  CO_TRY_LET(FileUse use, co_await take_stock(*file_, layout_, places));
+  CO_TRY_LET(UsedSpace use, co_await take_stock(*file_, layout_, places));
   const TableWriter::Image image{.file = *file_,
                                  .footer = image_.found,
                                  .layout = layout_,

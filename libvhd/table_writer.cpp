@@ -21,7 +21,7 @@ constexpr size_t max_changed_sectors = 4096;
 
 }  // namespace
 
-TableWriter::TableWriter(const Image& image, FileUse use)
+TableWriter::TableWriter(const Image& image, UsedSpace use)
     : file_(image.file),
       footer_(build_footer(image.footer.footer)),
       layout_(image.layout),
@@ -195,7 +195,7 @@ Result<void> check_tables_can_change(const File& file, const BlockLayout& layout
   return {};
 }
 
-Async<FileUse> take_stock(File& file, const BlockLayout& layout, BlockPlaces& places) {
+Async<UsedSpace> take_stock(File& file, const BlockLayout& layout, BlockPlaces& places) {
   std::vector<UsedRange> used = used_by_structures(layout);
   CO_TRY_LET(const std::vector<UsedRange> batmap, co_await used_by_batmap(file, layout));
   used.insert(used.end(), batmap.begin(), batmap.end());
@@ -203,7 +203,7 @@ Async<FileUse> take_stock(File& file, const BlockLayout& layout, BlockPlaces& pl
     used.push_back({begin_of(place.sector), end_of_place(layout, place)});
   std::ranges::sort(used, {}, &UsedRange::begin);
 
-  FileUse use{.space = disk::FileSpace(0, layout.block_bytes), .last_block = std::nullopt};
+  UsedSpace use{.space = disk::FileSpace(0, layout.block_bytes), .last_block = std::nullopt};
   const auto last = std::ranges::find(places.sorted(), layout.block_count() - 1,
                                       &BlockPlaces::Place::block_index);
   if (last != places.sorted().end()) {

@@ -10,12 +10,12 @@
 namespace vhdkit::libvhd {
 
 // What of the file is in use when an image is opened for writing.
-struct FileUse {
+struct UsedSpace {
   disk::FileSpace space;
   std::optional<async::FileRange> last_block;  // what the disk's last block has, with its bitmap
 };
 // places: of all blocks, apart from each other. Errors: io.
-Async<FileUse> take_stock(File& file, const BlockLayout& layout, BlockPlaces& places);
+Async<UsedSpace> take_stock(File& file, const BlockLayout& layout, BlockPlaces& places);
 
 // Loop-bound. VHD has no log; the order of the writes does what a log would do:
 //
@@ -35,7 +35,7 @@ class TableWriter final : public disk::WritableTables {
     disk::TablePieces& pieces;
     bool has_parent;
   };
-  TableWriter(const Image& image, FileUse use);
+  TableWriter(const Image& image, UsedSpace use);
 
   const disk::BlockShape& shape() const override { return shape_; }
   Async<void> begin() override { co_return Result<void>(); }

@@ -7,18 +7,11 @@
 #include <sstream>
 #include <vector>
 
+#include "support/mixed.h"
 #include "tools/options.h"
 
 namespace vhdkit::tools {
 namespace {
-
-// splitmix64
-uint64_t mixed(uint64_t x) {
-  x += 0x9e3779b97f4a7c15;
-  x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
-  x = (x ^ x >> 27) * 0x94d049bb133111eb;
-  return x ^ x >> 31;
-}
 
 Result<uint64_t> parse_number(const std::string& text, uint64_t max) {
   const bool is_hex = text.starts_with("0x");

@@ -185,8 +185,8 @@ Async<void> BlockLayer::make_writable(bool keep_identity) {
   co_return Result<void>();
 }
 
-FileUse BlockLayer::take_stock(BlockPlaces& places) const {
-  FileUse use{.space = disk::FileSpace(header_section_bytes), .last_block = std::nullopt};
+UsedSpace BlockLayer::take_stock(BlockPlaces& places) const {
+  UsedSpace use{.space = disk::FileSpace(header_section_bytes), .last_block = std::nullopt};
   for (const Structure& structure : layout_.structures)
     use.space.use(structure.file_offset, structure.length);
   const auto& sorted = places.sorted();

@@ -42,7 +42,7 @@ ReplayedFile::Run ReplayedFile::run_at(uint64_t file_offset, uint64_t end) const
 }
 
 Async<void> ReplayedFile::readv(uint64_t file_offset, Buffers buffers) {
-  const uint64_t length = disk::total_bytes(buffers);
+  const uint64_t length = total_bytes(buffers);
   if (!range_fits(file_offset, length, size_bytes()))
     co_return fail(Errc::out_of_range, name() + ": the file ends before offset " +
                                            std::to_string(file_offset + length));

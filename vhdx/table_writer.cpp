@@ -37,7 +37,7 @@ uint64_t entry_of(const disk::Block& block) {
 
 }  // namespace
 
-TableWriter::TableWriter(const Image& image, FileUse use)
+TableWriter::TableWriter(const Image& image, UsedSpace use)
     : file_(image.file),
       headers_(image.headers),
       layout_(image.layout),

@@ -13,7 +13,7 @@
 namespace vhdkit::vhdx {
 
 // What of the file is in use when an image is opened for writing.
-struct FileUse {
+struct UsedSpace {
   disk::FileSpace space;
   std::optional<async::FileRange> last_block;  // what the disk's last block has, if it has a place
 };
@@ -37,7 +37,7 @@ class TableWriter final : public disk::WritableTables {
     bool keeps_places;   // of a fixed disk
     bool keep_identity;  // the DataWriteGuid stays
   };
-  TableWriter(const Image& image, FileUse use);
+  TableWriter(const Image& image, UsedSpace use);
 
   const disk::BlockShape& shape() const override { return shape_; }
   Async<void> begin() override;

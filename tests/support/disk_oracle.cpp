@@ -5,25 +5,20 @@
 #include <cassert>
 #include <cstring>
 
+#include "support/mixed.h"
+
 namespace vhdkit::tests {
 namespace {
 
 constexpr size_t word_count = DiskOracle::sector_bytes / sizeof(uint64_t);
 using Words = std::array<uint64_t, word_count>;
 
-// splitmix64, so that no two sectors of two writes have a word in common.
-uint64_t mixed(uint64_t x) {
-  x += 0x9e3779b97f4a7c15;
-  x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
-  x = (x ^ x >> 27) * 0x94d049bb133111eb;
-  return x ^ x >> 31;
-}
-
 Words words_of(DiskOracle::Value value, uint64_t sector) {
   Words words;
   words[0] = value;
   words[1] = sector;
   uint64_t state = mixed(value) ^ sector;
+  // So that no two sectors of two writes have a word in common.
   for (size_t i = 2; i < word_count; ++i) words[i] = state = mixed(state);
   return words;
 }
