@@ -4,16 +4,13 @@
 
 #include "image/create.h"
 #include "image/known_children.h"
-#include "image/open_file.h"
+#include "image/parent_edit.h"
 #include "image/parent_search.h"
 #include "libvhd/edit.h"
-#include "libvhd/repair.h"
 #include "vhdx/edit.h"
 
 namespace vhdkit::image {
 namespace {
-
-using async::SystemFile;
 
 // The image by itself, its parents left alone.
 Async<std::unique_ptr<Image>> look_at(async::Loop& loop, const std::string& path,
@@ -26,18 +23,6 @@ Async<std::unique_ptr<Image>> look_at(async::Loop& loop, const std::string& path
                                                   "is {}",
                                                   path, format_name(image->format())));
   co_return std::move(image);
-}
-
-// Locked, and as sound as a change needs it.
-Async<std::unique_ptr<SystemFile>> open_sound(async::Loop& loop, const std::string& path,
-                                              Format format) {
-  CO_TRY_LET(auto file, SystemFile::open(loop, path, SystemFile::Access::read_write));
-  if (format == Format::vhdx) {
-    CO_TRY(co_await vhdx::make_sound(*file));
-  } else {
-    CO_TRY(co_await libvhd::repair_footers(*file));
-  }
-  co_return std::move(file);
 }
 
 Result<void> check_values(const std::string& path, Format format, const SetOptions& options) {
@@ -94,7 +79,7 @@ Async<void> set(async::Loop& loop, const std::string& path, const SetOptions& op
     CO_TRY(check_values(path, format, options));
     CO_TRY(co_await check_children(loop, *image, options));
   }
-  CO_TRY_LET(const auto file, co_await open_sound(loop, path, format));
+  CO_TRY_LET(const auto file, co_await open_for_edit(loop, path, format));
   if (format == Format::vhd) co_return co_await libvhd::set_unique_id(*file, *options.disk_id);
   const vhdx::MetadataChange change{.disk_id = options.disk_id,
                                     .physical_sector_bytes = options.physical_sector_bytes,
@@ -119,15 +104,8 @@ Async<void> reparent(async::Loop& loop, const std::string& path, const ReparentO
   }
   const CreateOptions names{.windows_parent_path = options.windows_parent_path};
   CO_TRY_LET(const ParentForCreation link, describe_parent(*parent, path, names));
-  if (format == Format::vhd) {
-    CO_TRY_LET(const auto file, co_await open_sound(loop, path, format));
-    const libvhd::ParentLink vhd_link = vhd_parent_link(link);
-    co_return co_await libvhd::change_parent(*file, vhd_link);
-  }
-  vhdx::MetadataChange change;
-  CO_TRY_LET(change.parent_locator, vhdx::locator_for(vhdx_parent_link(link)));
-  CO_TRY_LET(const auto file, co_await open_sound(loop, path, format));
-  co_return co_await vhdx::change_metadata(*file, change);
+  CO_TRY_LET(const auto file, co_await open_for_edit(loop, path, format));
+  co_return co_await write_parent(*file, link, std::nullopt);
 }
 
 }  // namespace vhdkit::image

@@ -30,8 +30,10 @@ constexpr Page merge_page = {
         "an image further down, and then removes the merged files. At every moment until then "
         "CHILD shows the same disk: when the work is interrupted, also by a power cut, run it "
         "again.\n\n"
-        "All images are locked meanwhile. An image that still has other children in its folder is "
-        "refused, since they would be lost.",
+        "Children of CHILD itself that lie in its folder get the image below as their parent: so a "
+        "checkpoint is taken out of the middle of a chain. If the image below, or one between, has "
+        "other children there, the merge is refused, since they would be lost. All images are "
+        "locked meanwhile.",
     .examples = examples,
     .exit_codes = exit_codes,
 };
@@ -61,9 +63,10 @@ class Merge final : public Verb {
     if (output_.json) {
       print(json_text({{"into", report.into},
                        {"merged", report.merged},
-                       {"data-bytes", report.data_bytes},
-                       {"zero-bytes", report.zero_bytes},
-                       {"new-space-bytes", report.new_space_bytes},
+                       {"moved", report.moved},
+                       {"data-bytes", report.amount.data_bytes},
+                       {"zero-bytes", report.amount.zero_bytes},
+                       {"new-space-bytes", report.amount.new_space_bytes},
                        {"dry-run", options_.dry_run}}));
     } else if (!progress_.quiet) {
       print(text_of(report));
@@ -77,9 +80,11 @@ class Merge final : public Verb {
     listing.add("into", printable(report.into));
     for (const std::string& path : report.merged)
       listing.add(options_.dry_run ? "would merge" : "merged", printable(path));
-    listing.add("data", size_text(report.data_bytes));
-    listing.add("zeroes", size_text(report.zero_bytes));
-    listing.add("new space", "at most " + size_text(report.new_space_bytes));
+    for (const std::string& path : report.moved)
+      listing.add(options_.dry_run ? "would move" : "moved", printable(path));
+    listing.add("data", size_text(report.amount.data_bytes));
+    listing.add("zeroes", size_text(report.amount.zero_bytes));
+    listing.add("new space", "at most " + size_text(report.amount.new_space_bytes));
     return listing.text();
   }
 

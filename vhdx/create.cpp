@@ -87,8 +87,11 @@ Result<std::optional<ParentLocator>> parent_locator(const CreateOptions& options
 }  // namespace
 
 Result<ParentLocator> locator_for(const ParentLink& parent) {
-  // "{83ed0ec3-…}": lower case in braces. parent_linkage2 is for merges only.
-  ParentLocator locator{.entries = {{key_linkage, '{' + parent.data_write_guid.to_string() + '}'}}};
+  // "{83ed0ec3-…}": lower case in braces.
+  const auto linkage_text = [](const Guid& guid) { return '{' + guid.to_string() + '}'; };
+  ParentLocator locator{.entries = {{key_linkage, linkage_text(parent.data_write_guid)}}};
+  if (parent.other_data_write_guid)
+    locator.entries.emplace_back(key_linkage2, linkage_text(*parent.other_data_write_guid));
   if (!parent.relative_path.empty())
     locator.entries.emplace_back(key_relative_path, parent.relative_path);
   if (!parent.absolute_path.empty()) {
@@ -101,7 +104,8 @@ Result<ParentLocator> locator_for(const ParentLink& parent) {
     locator.entries.emplace_back(names_volume(*extended) ? key_volume_path : key_absolute_path,
                                  *extended);
   }
-  if (locator.entries.size() == 1) return refuse("a differencing VHDX needs its parent's path");
+  if (parent.relative_path.empty() && parent.absolute_path.empty())
+    return refuse("a differencing VHDX needs its parent's path");
   for (const auto& [key, value] : locator.entries) TRY(check_stored_path(value));
   return locator;
 }

@@ -21,6 +21,8 @@ struct ParentLink {
   // As Windows will see it: "D:\vm\parent.vhdx", "\\server\share\parent.vhdx", or with \\?\ before
   // it, as it is stored; one that names a volume ("\\?\Volume{") is stored as such. Empty: none.
   std::string absolute_path;
+  // One that the parent may have as well: while a merge gives it another. [MS-VHDX] 2.6.2.6.3.
+  std::optional<Guid> other_data_write_guid = std::nullopt;
 };
 
 // The locator that names the parent. Errors: invalid_argument (no path, one that Windows does not

@@ -7,6 +7,7 @@
 #include "async/loop.h"
 #include "disk/finding.h"
 #include "disk/raw_layer.h"
+#include "image/parent_search.h"
 #include "libvhd/check.h"
 #include "libvhd/create.h"
 #include "libvhd/vhd_layer.h"
@@ -25,8 +26,8 @@ T pick(std::mt19937_64& random, std::initializer_list<T> values) {
 }
 
 constexpr Guid disk_id = Guid::literal("89abcdef-0123-4567-89ab-cdef01234567");
-constexpr Guid identity = Guid::literal("01234567-89ab-cdef-0123-456789abcdef");
-constexpr Guid parent_identity = Guid::literal("fedcba98-7654-3210-fedc-ba9876543210");
+constexpr Guid identity_of_base = Guid::literal("01234567-89ab-cdef-0123-456789abcdef");
+constexpr Guid identity_of_parent = Guid::literal("fedcba98-7654-3210-fedc-ba9876543210");
 
 }  // namespace
 
@@ -57,18 +58,20 @@ CrashImage::CrashImage(std::mt19937_64& random)
       content_("image") {
   if (shape_.type == Type::differencing) make_parent(random);
   auto loop = *async::Loop::create({.engine = async::Engine::synchronous});
-  const auto writer = create();
+  const auto writer = create(content_, shape_.type, identity_of_base, identity_of_parent);
   assert(writer.has_value());
   [[maybe_unused]] const auto finished = loop->run((*writer)->finish());
   assert(finished.has_value());
 }
 
-Result<std::unique_ptr<disk::BulkWriter>> CrashImage::create() {
-  const bool has_parent = shape_.type == Type::differencing;
+Result<std::unique_ptr<disk::BulkWriter>> CrashImage::create(File& file, Type type,
+                                                             const Guid& identity,
+                                                             const Guid& parent_identity) const {
+  const bool has_parent = type == Type::differencing;
   if (shape_.is_vhd) {
     constexpr std::array types = {libvhd::DiskType::fixed, libvhd::DiskType::dynamic,
                                   libvhd::DiskType::differencing};
-    libvhd::CreateOptions options{.type = types[size_t(shape_.type)],
+    libvhd::CreateOptions options{.type = types[size_t(type)],
                                   .size_bytes = shape_.size_bytes,
                                   .block_size_bytes = shape_.block_bytes,
                                   .unique_id = identity,
@@ -78,11 +81,11 @@ Result<std::unique_ptr<disk::BulkWriter>> CrashImage::create() {
                                           .relative_path = R"(.\base.vhd)",
                                           .absolute_path = "",
                                           .name = "base"};
-    return libvhd::create(content_, options);
+    return libvhd::create(file, options);
   }
   constexpr std::array types = {vhdx::DiskType::fixed, vhdx::DiskType::dynamic,
                                 vhdx::DiskType::differencing};
-  vhdx::CreateOptions options{.type = types[size_t(shape_.type)],
+  vhdx::CreateOptions options{.type = types[size_t(type)],
                               .size_bytes = shape_.size_bytes,
                               .block_size_bytes = shape_.block_bytes,
                               .logical_sector_bytes = shape_.sector_bytes,
@@ -92,7 +95,16 @@ Result<std::unique_ptr<disk::BulkWriter>> CrashImage::create() {
   if (has_parent)
     options.parent = vhdx::ParentLink{
         .data_write_guid = parent_identity, .relative_path = R"(.\base.vhdx)", .absolute_path = ""};
-  return vhdx::create(content_, options);
+  return vhdx::create(file, options);
+}
+
+Async<async::MemoryFile> CrashImage::new_child(std::unique_ptr<File> parent) const {
+  CO_TRY_LET(const auto layer, co_await open_layer(std::move(parent), Access::read_only));
+  async::MemoryFile child("child");
+  const Guid parent_identity = layer->identity().value_or(Guid());
+  CO_TRY_LET(const auto writer, create(child, Type::differencing, Guid::random(), parent_identity));
+  CO_TRY(co_await writer->finish());
+  co_return std::move(child);
 }
 
 // Two thirds of its blocks have content.
@@ -112,15 +124,26 @@ void CrashImage::make_parent(std::mt19937_64& random) {
   }
 }
 
-Async<std::unique_ptr<disk::LayeredDisk>> CrashImage::open(std::unique_ptr<File> file,
-                                                           bool writable) const {
-  std::vector<std::unique_ptr<disk::Layer>> layers(1);
+Async<std::unique_ptr<disk::Layer>> CrashImage::open_layer(std::unique_ptr<File> file,
+                                                           Access access) const {
+  const bool writable = access != Access::read_only;
   if (shape_.is_vhd) {
     const libvhd::OpenOptions options{.writable = writable};
-    CO_TRY_LET(layers[0], co_await libvhd::open_layer(std::move(file), options));
-  } else {
-    const vhdx::OpenOptions options{.ignore_log = false, .writable = writable};
-    CO_TRY_LET(layers[0], co_await vhdx::open_layer(std::move(file), options));
+    co_return co_await libvhd::open_layer(std::move(file), options);
+  }
+  const vhdx::OpenOptions options{
+      .ignore_log = false, .writable = writable, .keep_identity = access == Access::merge};
+  co_return co_await vhdx::open_layer(std::move(file), options);
+}
+
+Async<std::unique_ptr<disk::LayeredDisk>> CrashImage::open(Files files, Access access) const {
+  std::vector<std::unique_ptr<disk::Layer>> layers;
+  for (std::unique_ptr<File>& file : files) {
+    const Access its_access = layers.empty() ? access : Access::read_only;
+    CO_TRY_LET(auto layer, co_await open_layer(std::move(file), its_access));
+    if (!layers.empty() && !image::names(*layers.back()->parent(), layer->identity()))
+      co_return fail(Errc::wrong_parent, "a child does not name its parent");
+    layers.push_back(std::move(layer));
   }
   if (shape_.type == Type::differencing)
     layers.push_back(

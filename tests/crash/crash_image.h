@@ -1,9 +1,11 @@
-// The images that the crash test writes to: every type, with a parent where it needs one.
+// The images that the crash test writes to: every type, with a parent where it needs one, and
+// children on top.
 #pragma once
 
 #include <memory>
 #include <random>
 #include <string>
+#include <vector>
 
 #include "async/memory_file.h"
 #include "disk/bulk_writer.h"
@@ -30,8 +32,13 @@ class CrashImage {
   // The new image's file.
   const async::MemoryFile& content() const { return content_; }
 
-  // The disk in this file, over the parent.
-  Async<std::unique_ptr<disk::LayeredDisk>> open(std::unique_ptr<File> file, bool writable) const;
+  // The file of an empty child of the image that this file has.
+  Async<async::MemoryFile> new_child(std::unique_ptr<File> parent) const;
+
+  enum class Access : uint8_t { read_only, write, merge };  // of the first image
+  using Files = std::vector<std::unique_ptr<File>>;         // of a chain, child first
+  // The disk in these files. Errors also where a child does not name its parent.
+  Async<std::unique_ptr<disk::LayeredDisk>> open(Files files, Access access) const;
   // Empty, or the first corruption that the check of this file finds.
   Async<std::string> corruption(File& file) const;
 
@@ -45,8 +52,10 @@ class CrashImage {
     uint64_t size_bytes;
   };
   static Shape draw_shape(std::mt19937_64& random);
-  Result<std::unique_ptr<disk::BulkWriter>> create();
+  Result<std::unique_ptr<disk::BulkWriter>> create(File& file, Type type, const Guid& identity,
+                                                   const Guid& parent_identity) const;
   void make_parent(std::mt19937_64& random);
+  Async<std::unique_ptr<disk::Layer>> open_layer(std::unique_ptr<File> file, Access access) const;
 
   Shape shape_;
   DiskOracle oracle_;

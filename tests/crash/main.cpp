@@ -21,30 +21,37 @@ struct Options {
   bool with_faults = false;
 };
 
+void add(const Scenario::Counts& counts, Scenario::Counts& all) {
+  all.states += counts.states;
+  all.faults += counts.faults;
+  all.snapshots += counts.snapshots;
+  all.merges += counts.merges;
+  all.broken_merges += counts.broken_merges;
+}
+
 int run(const Options& options, Sabotage sabotage) {
-  uint64_t states_seen = 0;
-  uint64_t faults_seen = 0;
+  Scenario::Counts all;
   uint64_t seed = options.seed;
   std::map<std::string, uint64_t> states_by_kind;
-  for (; states_seen < options.states && seed - options.seed < options.seeds; ++seed) {
+  for (; all.states < options.states && seed - options.seed < options.seeds; ++seed) {
     Scenario scenario(
         {.seed = seed,
-         .state_count = std::min(options.states_per_seed, options.states - states_seen),
+         .state_count = std::min(options.states_per_seed, options.states - all.states),
          .sabotage = sabotage,
          .with_faults = options.with_faults});
     const std::string violation = scenario.run();
-    states_seen += scenario.states_seen();
-    faults_seen += scenario.faults_seen();
-    states_by_kind[scenario.kind()] += scenario.states_seen();
+    add(scenario.counts(), all);
+    states_by_kind[scenario.kind()] += scenario.counts().states;
     if (violation.empty()) continue;
-    fmt::print("seed {} ({}), after {} states in all: {}\n", seed, scenario.kind(), states_seen,
+    fmt::print("seed {} ({}), after {} states in all: {}\n", seed, scenario.kind(), all.states,
                violation);
     return sabotage == Sabotage::none ? 1 : 0;
   }
   for (const auto& [kind, count] : states_by_kind) fmt::print("{:>9}  {}\n", count, kind);
-  fmt::print("{} crash states over {} seeds from {}: all of them good\n", states_seen,
+  fmt::print("{} snapshots, {} merges, {} of them broken off; {} requests failed\n", all.snapshots,
+             all.merges + all.broken_merges, all.broken_merges, all.faults);
+  fmt::print("{} crash states over {} seeds from {}: all of them good\n", all.states,
              seed - options.seed, options.seed);
-  if (options.with_faults) fmt::print("{} requests failed on the way\n", faults_seen);
   return sabotage == Sabotage::none ? 0 : 1;
 }
 

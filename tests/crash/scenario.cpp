@@ -5,6 +5,7 @@
 #include <cerrno>
 
 #include "async/task_group.h"
+#include "image/merge_content.h"
 
 namespace vhdkit::tests {
 namespace {
@@ -13,6 +14,18 @@ constexpr uint64_t window_bytes = 16 * KiB;  // at both ends of each block: wher
 constexpr uint64_t tasks_at_once = 6;
 constexpr uint64_t states_per_whole_look = 64;
 constexpr uint64_t operations_per_fault = 40;
+constexpr size_t max_images = 3;
+
+// Ends a merge somewhere on its way, or never.
+class Interruption final : public image::Progress {
+ public:
+  explicit Interruption(uint64_t after) : left_(after) {}
+  void update(uint64_t, uint64_t) override {}
+  bool cancelled() const override { return left_-- == 0; }
+
+ private:
+  mutable uint64_t left_;
+};
 
 }  // namespace
 
@@ -28,19 +41,64 @@ Scenario::Scenario(const Options& options)
 }
 
 std::string Scenario::run() {
-  file_ = std::make_unique<async::SimFile>(loop_, image_.content());
-  while (states_seen_ < options_.state_count && violation_.empty()) {
-    const auto ended = loop_.run(session());
+  files_.push_back(std::make_unique<async::SimFile>(loop_, image_.content()));
+  while (counts_.states < options_.state_count && violation_.empty()) {
+    const auto ended = loop_.run(chapter());
     if (!ended && violation_.empty()) violation_ = ended.error().message;
     if (violation_.empty()) crash();
   }
   return violation_;
 }
 
+Async<void> Scenario::chapter() {
+  if (files_.size() > 1 && draw(3) == 0) co_return co_await merge();
+  if (files_.size() < max_images && draw(4) == 0) CO_TRY(co_await snapshot());
+  co_return co_await session();
+}
+
+std::unique_ptr<File> Scenario::view_of(size_t depth) const {
+  return std::make_unique<SabotagedFile>(*files_[depth], options_.sabotage);
+}
+
+CrashImage::Files Scenario::views_from(size_t depth) const {
+  CrashImage::Files views;
+  for (; depth < files_.size(); ++depth) views.push_back(view_of(depth));
+  return views;
+}
+
+Async<void> Scenario::snapshot() {
+  CO_TRY_LET(async::MemoryFile child, co_await image_.new_child(view_of(0)));
+  files_.insert(files_.begin(), std::make_unique<async::SimFile>(loop_, std::move(child)));
+  ++counts_.snapshots;
+  co_return Result<void>();
+}
+
+// The first image goes away once its content is in the next one, as image::merge() does it.
+Async<void> Scenario::merge() {
+  bool merged = false;
+  const auto ended = co_await merge_first(merged);
+  set_faults(false);
+  ++(merged ? counts_.merges : counts_.broken_merges);
+  if (merged) files_.erase(files_.begin());
+  const bool is_expected = ended || options_.with_faults || ended.error().code == Errc::interrupted;
+  co_return is_expected ? Result<void>() : ended;
+}
+
+Async<void> Scenario::merge_first(bool& merged) {
+  CO_TRY_LET(const auto source, co_await image_.open(views_from(0), CrashImage::Access::read_only));
+  CO_TRY_LET(const auto target, co_await image_.open(views_from(1), CrashImage::Access::merge));
+  set_faults(options_.with_faults);
+  CO_TRY_LET(const image::MergeAmount amount, co_await image::measure_merge(*source, 1));
+  Interruption interruption(draw(4));
+  CO_TRY(co_await image::merge_content(*source, 1, *target, amount, &interruption));
+  CO_TRY(co_await target->close());
+  merged = true;
+  co_return Result<void>();
+}
+
 // Opens the image, changes it for a while and closes it, or stops as if it had crashed.
 Async<void> Scenario::session() {
-  auto file = std::make_unique<SabotagedFile>(*file_, options_.sabotage);
-  CO_TRY_LET(disk_, co_await image_.open(std::move(file), true));
+  CO_TRY_LET(disk_, co_await image_.open(views_from(0), CrashImage::Access::write));
   set_faults(options_.with_faults);
   bool is_usable = true;
   for (uint64_t round = 0; round < rounds_per_session_ && is_usable && violation_.empty();
@@ -61,11 +119,12 @@ Async<void> Scenario::session() {
 }
 
 void Scenario::set_faults(bool on) {
-  file_->set_fault([this, on](async::SimFile::Access access, uint64_t, uint64_t) {
+  const auto fault = [this, on](async::SimFile::Access access, uint64_t, uint64_t) {
     if (!on || draw(operations_per_fault) != 0) return 0;
     if (access == async::SimFile::Access::read) return EIO;
     return draw(2) == 0 ? EIO : ENOSPC;
-  });
+  };
+  for (const auto& file : files_) file->set_fault(fault);
 }
 
 // Two or three things, one after another.
@@ -120,7 +179,7 @@ Async<void> Scenario::write(Range range, Durability durability) {
 // Expected, where transfers are made to fail.
 Result<void> Scenario::failed(size_t change, const Result<void>& result) {
   image_.oracle().fail(change);
-  ++faults_seen_;
+  ++counts_.faults;
   return options_.with_faults ? Result<void>() : result;
 }
 
@@ -156,37 +215,54 @@ Async<void> Scenario::read_all() {
 }
 
 void Scenario::observe() {
-  if (!violation_.empty() || states_seen_ >= options_.state_count) return;
+  if (!violation_.empty() || counts_.states >= options_.state_count) return;
   if (draw(steps_per_state_) != 0) return;
-  judge(file_->crash_state(random_));
+  judge(draw_crash());
 }
 
-void Scenario::judge(const async::MemoryFile& state) {
-  ++states_seen_;
-  const auto looked = looking_loop_->run(look_at(state));
+Scenario::States Scenario::draw_crash() {
+  States states;
+  for (const auto& file : files_) states.push_back(file->crash_state(random_));
+  return states;
+}
+
+void Scenario::judge(const States& states) {
+  ++counts_.states;
+  const auto looked = looking_loop_->run(look_at(states));
   if (!looked && violation_.empty())
-    violation_ = "state " + std::to_string(states_seen_) + ": " + looked.error().message;
+    violation_ = "state " + std::to_string(counts_.states) + ": " + looked.error().message;
 }
 
 // The machine stopped: the next session begins with what it left.
 void Scenario::crash() {
-  const async::MemoryFile state = file_->crash_state(random_);
-  judge(state);
+  const States states = draw_crash();
+  judge(states);
   if (!violation_.empty()) return;
-  [[maybe_unused]] const auto settled = looking_loop_->run(settle_disk(state));
+  [[maybe_unused]] const auto settled = looking_loop_->run(settle_disk(states));
   assert(settled.has_value());
-  file_ = std::make_unique<async::SimFile>(loop_, state);
+  files_.clear();
+  for (const async::MemoryFile& state : states)
+    files_.push_back(std::make_unique<async::SimFile>(loop_, state));
 }
 
-Async<void> Scenario::look_at(async::MemoryFile state) {
-  async::MemoryFile checked = state;
-  CO_TRY_LET(const std::string corruption, co_await image_.corruption(checked));
-  if (!corruption.empty()) co_return fail(Errc::corrupt, "check: " + corruption);
+CrashImage::Files Scenario::files_of(const States& states) const {
+  CrashImage::Files files;
+  for (const async::MemoryFile& state : states)
+    files.push_back(std::make_unique<async::MemoryFile>(state));
+  return files;
+}
+
+Async<void> Scenario::look_at(States states) {
+  CrashImage::Files files = files_of(states);
+  for (const auto& file : files) {
+    CO_TRY_LET(const std::string corruption, co_await image_.corruption(*file));
+    if (!corruption.empty()) co_return fail(Errc::corrupt, "check: " + corruption);
+  }
   // By the replay in memory, or by the one on disk.
-  const bool writable = states_seen_ % 2 == 0;
-  CO_TRY_LET(const auto disk,
-             co_await image_.open(std::make_unique<async::MemoryFile>(state), writable));
-  co_return co_await judge_disk(*disk, states_seen_ % states_per_whole_look == 0);
+  const auto access =
+      counts_.states % 2 == 0 ? CrashImage::Access::write : CrashImage::Access::read_only;
+  CO_TRY_LET(const auto disk, co_await image_.open(files_of(states), access));
+  co_return co_await judge_disk(*disk, counts_.states % states_per_whole_look == 0);
 }
 
 Async<void> Scenario::judge_disk(disk::LayeredDisk& disk, bool whole) {
@@ -217,9 +293,9 @@ Async<void> Scenario::judge_range(disk::LayeredDisk& disk, Range range, bool aft
   co_return Result<void>();
 }
 
-Async<void> Scenario::settle_disk(async::MemoryFile state) {
+Async<void> Scenario::settle_disk(States states) {
   CO_TRY_LET(const auto disk,
-             co_await image_.open(std::make_unique<async::MemoryFile>(state), false));
+             co_await image_.open(files_of(states), CrashImage::Access::read_only));
   std::vector<std::byte> bytes(image_.size_bytes());
   const std::span<std::byte> buffer(bytes);
   CO_TRY(co_await disk->read(0, buffer));

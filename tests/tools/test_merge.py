@@ -1,11 +1,14 @@
 """vhd snapshot and vhd merge: checkpoints made, and put back into their parents."""
+import os
 import random
 import re
+import shutil
 import signal
+import subprocess
 import time
 
 import pytest
-from conftest import fingerprint, names_in, run, run_ok, start
+from conftest import fingerprint, names_in, program, run, run_ok, start
 
 KINDS = ["vhd", "vhdx"]
 NAME = r"base_[0-9A-F]{8}-[0-9A-F]{4}-[0-9A-F]{4}-[0-9A-F]{4}-[0-9A-F]{12}\.avhdx?"
@@ -103,15 +106,46 @@ def test_the_files_stay_where_they_are_asked_to(chain):
     assert len(names_in(base.parent)) == 3
 
 
+def test_a_checkpoint_out_of_the_middle(chain):
+    base, middle, newest = chain
+    wanted = disk_hash(newest)
+    identity = data_write_guid(middle)
+    dry = run_ok("merge", "--output=json", "--dry-run", middle).json()
+    assert dry["moved"] == [newest]
+    report = run_ok("merge", "--output=json", middle).json()
+    assert report["merged"] == [middle] and report["moved"] == [newest]
+    assert names_in(base.parent) == sorted([base.name, os.path.basename(newest)])
+    assert disk_hash(newest) == wanted
+    assert run("check", "-q", newest).code in (0, 3)
+    # Its content has its identity, and nothing else is accepted any more.
+    assert data_write_guid(base) == identity
+    assert "parent_linkage2" not in run_ok("info", newest).out
+    run_ok("merge", "-q", newest)
+    assert disk_hash(base) == wanted
+
+
+def data_write_guid(image):
+    return run_ok("info", "--output=json", image).json()["format-specific"]["data"].get("data-write-guid")
+
+
+def test_the_children_of_a_kept_image_stay_with_it(chain):
+    base, middle, newest = chain
+    wanted = disk_hash(newest)
+    before = fingerprint(newest)
+    assert run_ok("merge", "--output=json", "--keep", middle).json()["moved"] == []
+    assert fingerprint(newest) == before
+    assert disk_hash(newest) == wanted
+
+
 def test_other_children_are_not_lost(chain):
     base, middle, newest = chain
-    other = snapshot(base)
-    before = [fingerprint(image) for image in (*chain, other)]
-    for words, child in ((["--into", base, newest], other), ([middle], newest)):
+    others = [snapshot(base), snapshot(middle)]
+    before = [fingerprint(image) for image in (*chain, *others)]
+    for words, child in ((["--into", base, newest], others[1]), ([middle], others[0])):
         outcome = run("merge", *words)
         assert outcome.code == 1
         assert f"is the parent of {child}, which would be lost" in outcome.err
-    assert [fingerprint(image) for image in (*chain, other)] == before
+    assert [fingerprint(image) for image in (*chain, *others)] == before
 
 
 def test_what_cannot_be_merged(base, tmp_path):
@@ -149,6 +183,37 @@ def test_a_merge_that_is_killed_goes_on(chain):
     assert disk_hash(base) == wanted
     assert names_in(base.parent) == [base.name]
     assert run("check", "-q", base).code in (0, 3)
+
+
+@pytest.mark.parametrize("call", ["io_uring_enter", "unlink", "fsync", "fallocate", "ftruncate"])
+def test_a_merge_that_is_killed_at_each_of_its_steps_goes_on(base, tmp_path, call):
+    """Killed at its n-th system call of a kind, for every n until it ends by itself."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    middle = snapshot(base)
+    io(middle, "write -S 2 1M 64K", "zero 3M 4M", "write -P 3 40M 5K", "zero 63M 1M")
+    newest = snapshot(middle)
+    io(newest, "write -S 4 1080K 64K", "write -P 5 3M 512")
+    wanted = disk_hash(newest)
+    stored = tmp_path / "stored"
+    shutil.copytree(base.parent, stored, ignore=shutil.ignore_patterns("stored"))
+    for step in range(1, 1000):
+        killed = subprocess.run(["strace", "-f", "-o", "/dev/null", "-e", f"trace={call}", "-e",
+                                 f"inject={call}:signal=SIGKILL:when={step}", program("vhd"), "merge", "-q",
+                                 middle], check=False, capture_output=True)
+        assert disk_hash(newest) == wanted, f"killed at {call} {step}"
+        assert run("check", "-q", newest).code in (0, 3)
+        if os.path.exists(middle):
+            run_ok("merge", "-q", middle)
+            assert disk_hash(newest) == wanted, f"killed at {call} {step}, then done again"
+        assert sorted(set(names_in(base.parent)) - {"stored"}) == sorted([base.name, os.path.basename(newest)])
+        if killed.returncode == 0:
+            break
+        for name in names_in(stored):
+            shutil.copy(stored / name, base.parent / name)
+    assert killed.returncode == 0
+    run_ok("merge", "-q", newest)
+    assert disk_hash(base) == wanted
 
 
 def test_an_interrupted_merge_says_so_and_leaves_the_child_whole(chain):

@@ -1,0 +1,24 @@
+// The parent that an existing image names, changed in place.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "async/file.h"
+#include "image/create.h"
+
+namespace vhdkit::image {
+
+// Locked against everybody else, and as sound as a change needs it: a log is replayed on disk,
+// damaged copies of structures are repaired. Errors: busy; as the formats' repairs.
+Async<std::unique_ptr<async::SystemFile>> open_for_edit(async::Loop& loop, const std::string& path,
+                                                        Format format);
+
+// Makes the differencing image in a file from open_for_edit() name this parent, and no other. After
+// a crash it names the old one or the new one. other_identity: VHDX: one that the parent may have
+// as well; else none. Errors: invalid_argument (paths that the format cannot hold); no_space; io.
+Async<void> write_parent(File& file, const ParentForCreation& parent,
+                         std::optional<Guid> other_identity);
+
+}  // namespace vhdkit::image
