@@ -1,6 +1,7 @@
 #include "async/loop.h"
 
 #include <liburing.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <array>
@@ -75,6 +76,9 @@ class RingLoop final : public Loop {
       case Operation::Kind::fdatasync:
         io_uring_prep_fsync(&sqe, operation.descriptor, IORING_FSYNC_DATASYNC);
         break;
+      case Operation::Kind::poll:
+        io_uring_prep_poll_add(&sqe, operation.descriptor, POLLIN);
+        break;
     }
   }
 
@@ -141,8 +145,15 @@ class SynchronousLoop final : public Loop {
         return ::fsync(operation.descriptor);
       case Operation::Kind::fdatasync:
         return ::fdatasync(operation.descriptor);
+      case Operation::Kind::poll:
+        return wait_for(operation.descriptor);
     }
     __builtin_unreachable();
+  }
+
+  static int wait_for(int descriptor) noexcept {
+    pollfd events{.fd = descriptor, .events = POLLIN, .revents = 0};
+    return ::poll(&events, 1, -1) < 0 ? -1 : events.revents;
   }
 
   void wait() override { assert(false); }  // nothing is ever pending here
@@ -156,6 +167,11 @@ Engine chosen(Engine asked) {
 }
 
 }  // namespace
+
+Task<void> Loop::readable(int descriptor) {
+  Operation operation{.kind = Operation::Kind::poll, .descriptor = descriptor};
+  co_await perform(operation);
+}
 
 Result<std::unique_ptr<Loop>> Loop::create(Options options) {
   const Engine engine = chosen(options.engine);

@@ -19,14 +19,14 @@ enum class Engine { automatic, io_uring, synchronous };
 
 // One kernel operation. Lives in the awaiting coroutine's frame, so submitting allocates nothing.
 struct Operation {
-  enum class Kind : uint8_t { read, write, write_durable, fsync, fdatasync };
+  enum class Kind : uint8_t { read, write, write_durable, fsync, fdatasync, poll };
   Kind kind;
   int descriptor;
   const iovec* vectors = nullptr;
   unsigned vector_count = 0;
   uint64_t file_offset = 0;  // bytes
 
-  int result = 0;  // bytes moved, or -errno
+  int result = 0;  // bytes moved, events (poll), or -errno
   std::coroutine_handle<> waiter;
   Operation* next = nullptr;
 };
@@ -67,6 +67,10 @@ class Loop {
     };
     return Awaiter{*this, operation};
   }
+
+  // Ends once there is something to read from the descriptor, or it is in error. With the
+  // synchronous engine everything else waits meanwhile.
+  Task<void> readable(int descriptor);
 
   virtual Engine engine() const = 0;
 

@@ -19,6 +19,7 @@ IMPORTS = {
     "vhdx": ["support", "async", "disk"],
     "image": ["support", "async", "disk", "libvhd", "vhdx"],
     "tools": ["support", "async", "disk", "image"],
+    "fuse": ["support", "async", "disk", "image", "tools"],
 }
 EVERYTHING = list(IMPORTS)
 UNBOUND = {"tests": EVERYTHING, "bench": EVERYTHING, "fuzz": EVERYTHING}

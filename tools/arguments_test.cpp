@@ -127,7 +127,7 @@ TEST_CASE("every verb's page teaches: summary, options with help, examples, exit
     for (const ExitCode& code : page.exit_codes) codes.insert(code.code);
     CHECK(codes.contains(0));
     CHECK(codes.contains(verb->failure_code()));
-    const std::string help = verb_help(entry, "vhd");
+    const std::string help = verb_help(*entry.make(), "vhd");
     CHECK(help.find(page.synopsis) != std::string::npos);
   }
 }

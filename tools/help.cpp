@@ -107,21 +107,7 @@ std::string program_manual() {
   }
   write_topics(page);
   page.heading("See also", 1);
-  page.paragraphs("vhd-convert(1), vhd-inspect(1), qemu-img(1)");
-  return page.text();
-}
-
-std::string convert_manual() {
-  const auto verb = find_verb("convert")->make();
-  RoffWriter page("vhd-convert", verb->page().summary);
-  page.heading("Synopsis", 1);
-  page.paragraphs(fmt::format("vhd-convert {}", verb->page().synopsis));
-  page.heading("Description", 1);
-  page.paragraphs("The same as \"vhd convert\".");
-  write_verb(page, *verb, 1);
-  write_topics(page);
-  page.heading("See also", 1);
-  page.paragraphs("vhd(1), vhd-inspect(1), qemu-img(1)");
+  page.paragraphs("vhd-convert(1), vhd-inspect(1), vhd-mount(1), qemu-img(1)");
   return page.text();
 }
 
@@ -151,7 +137,7 @@ std::string program_help() {
   page.paragraphs(
       "\"vhd VERB --help\" says all about a verb, with examples. vhd-convert is vhd convert; "
       "vhd-inspect takes the verbs that change nothing, info without "
-      "a verb.");
+      "a verb. vhd mount starts vhd-mount(1).");
   write_topics(page);
   return page.text();
 }
@@ -165,18 +151,30 @@ std::string inspect_help() {
   return page.text();
 }
 
-std::string verb_help(const VerbEntry& entry, std::string_view called) {
-  const auto verb = entry.make();
+std::string verb_help(Verb& verb, std::string_view called) {
   PlainWriter page;
-  page.paragraphs(fmt::format("{}: {}.", called, verb->page().summary));
-  page.paragraphs(fmt::format("Usage: {} {}", called, verb->page().synopsis));
-  write_verb(page, *verb, 1);
+  page.paragraphs(fmt::format("{}: {}.", called, verb.page().summary));
+  page.paragraphs(fmt::format("Usage: {} {}", called, verb.page().synopsis));
+  write_verb(page, verb, 1);
+  return page.text();
+}
+
+std::string verb_manual(std::string_view program, Verb& verb, std::string_view see_also) {
+  RoffWriter page(program, verb.page().summary);
+  page.heading("Synopsis", 1);
+  page.paragraphs(fmt::format("{} {}", program, verb.page().synopsis));
+  page.heading("Description", 1);
+  write_verb(page, verb, 1);
+  write_topics(page);
+  page.heading("See also", 1);
+  page.paragraphs(see_also);
   return page.text();
 }
 
 Result<std::string> manual(std::string_view name) {
   if (name == "vhd") return program_manual();
-  if (name == "vhd-convert") return convert_manual();
+  if (name == "vhd-convert")
+    return verb_manual(name, *find_verb("convert")->make(), "vhd(1), vhd-inspect(1), qemu-img(1)");
   if (name == "vhd-inspect") return inspect_manual();
   return fail(
       Errc::not_found,

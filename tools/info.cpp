@@ -1,6 +1,6 @@
 #include "image/image.h"
 #include "tools/console.h"
-#include "tools/json.h"
+#include "tools/info_json.h"
 #include "tools/options.h"
 #include "tools/text.h"
 #include "tools/verb.h"
@@ -31,38 +31,7 @@ constexpr Page info_page = {
     .exit_codes = exit_codes,
 };
 
-// One image of a chain as info shows it.
-struct Shown {
-  const image::ChainLink& link;
-  disk::Layer& layer;
-  const image::ChainLink* parent;  // null where it has none, or none was looked for
-};
-
-// The parent's place as the image has it.
-std::string stored_parent_path(const disk::ParentReference& reference) {
-  return reference.paths.empty() ? reference.name : reference.paths.front().path;
-}
-
-Json json_of(const Shown& shown) {
-  const disk::Description description = shown.layer.describe();
-  const std::string format(image::format_name(*shown.link.format));
-  Json json = {{"virtual-size", shown.layer.geometry().size_bytes},
-               {"filename", shown.link.path},
-               {"format", format},
-               {"actual-size", shown.link.allocated_bytes},
-               {"dirty-flag", description.text("log-state") == "dirty"}};
-  if (shown.layer.block_size_bytes() != 0) json["cluster-size"] = shown.layer.block_size_bytes();
-  if (const disk::ParentReference* reference = shown.layer.parent()) {
-    json["backing-filename"] = stored_parent_path(*reference);
-    if (shown.parent != nullptr) json["full-backing-filename"] = shown.parent->path;
-    if (!reference->format.empty()) json["backing-filename-format"] = reference->format;
-  }
-  if (!description.fields().empty())
-    json["format-specific"] = {{"type", format}, {"data", to_json(description)}};
-  return json;
-}
-
-std::string text_of(const Shown& shown) {
+std::string text_of(const InChain& shown) {
   const disk::Geometry& geometry = shown.layer.geometry();
   Listing listing;
   listing.add("image", printable(shown.link.path));
@@ -102,18 +71,12 @@ class Info final : public Verb {
     if (links.back().verdict != image::LinkVerdict::ok) warn(links.back().message);
     const size_t count = chain_ ? image->disk().layer_count() : 1;
     std::string text;
-    Json array = Json::array();
-    for (size_t depth = 0; depth < count; ++depth) {
-      const Shown shown{.link = links[depth],
-                        .layer = image->disk().layer(uint32_t(depth)),
-                        .parent = depth + 1 < links.size() ? &links[depth + 1] : nullptr};
-      if (output_.json) {
-        array.push_back(json_of(shown));
-      } else {
-        text += (depth > 0 ? "\n" : "") + text_of(shown);
-      }
+    if (output_.json) {
+      text = json_text(chain_ ? chain_json(*image) : info_json(in_chain(*image, 0)));
+    } else {
+      for (size_t depth = 0; depth < count; ++depth)
+        text += (depth > 0 ? "\n" : "") + text_of(in_chain(*image, depth));
     }
-    if (output_.json) text = json_text(chain_ ? array : array.front());
     print(text);
     return 0;
   }

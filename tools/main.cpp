@@ -1,5 +1,8 @@
 #include <errno.h>
 #include <fmt/format.h>
+#include <unistd.h>
+
+#include <filesystem>
 
 #include "tools/console.h"
 #include "tools/help.h"
@@ -38,7 +41,7 @@ int run_verb(const Call& call) {
   const auto parsed = arguments.parse(call.words);
   if (!parsed) return usage_error(parsed.error().message, call.called, verb->failure_code());
   if (*parsed == Arguments::Outcome::help_wanted) {
-    print(verb_help(*call.entry, call.called));
+    print(verb_help(*verb, call.called));
     return 0;
   }
   if (call.only_reading && verb->changes_images())
@@ -65,7 +68,7 @@ int run_help(const Words& words) {
   }
   const VerbEntry* const entry = words.size() == 1 ? find_verb(words[0]) : nullptr;
   if (entry == nullptr) return usage_error("help takes the name of one verb", "vhd", 1);
-  print(verb_help(*entry, "vhd " + words[0]));
+  print(verb_help(*entry->make(), "vhd " + words[0]));
   return 0;
 }
 
@@ -73,8 +76,25 @@ bool asks_for_help(const std::string& word) { return word == "--help" || word ==
 
 Words without_first(const Words& words) { return {words.begin() + 1, words.end()}; }
 
+// "vhd mount" is a program of its own, beside this one.
+int become(const std::string& name, const Words& words) {
+  std::error_code ignored;
+  const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", ignored);
+  // Where they were built, each lies in its room.
+  const std::filesystem::path folder = self.parent_path();
+  std::vector<char*> arguments{const_cast<char*>(name.c_str())};
+  for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
+  arguments.push_back(nullptr);
+  for (const auto& program : {folder / name, folder.parent_path() / "fuse" / name})
+    execv(program.c_str(), arguments.data());
+  execvp(name.c_str(), arguments.data());
+  complain(name + " is not installed beside this program, nor in PATH");
+  return 1;
+}
+
 int run_vhd(const Words& words) {
   if (words.empty()) return usage_error("a verb is missing", "vhd", 1);
+  if (words[0] == "mount") return become("vhd-mount", without_first(words));
   if (asks_for_help(words[0])) return run_help({});
   if (words[0] == "help") return run_help(without_first(words));
   if (words[0] == "--version") {

@@ -1,0 +1,82 @@
+#include "fuse/inner_mount.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <string_view>
+
+#include "fuse/programs.h"
+
+namespace vhdkit::fuse {
+namespace {
+
+// FUSE drivers that Debian has, for those who are not root.
+struct Driver {
+  std::string_view type;
+  std::string_view program;
+  std::string_view package;
+  std::string_view options;  // beside ro or rw
+};
+constexpr Driver drivers[] = {
+    {"ext2", "fuse2fs", "fuse2fs", ",fakeroot"},  {"ext3", "fuse2fs", "fuse2fs", ",fakeroot"},
+    {"ext4", "fuse2fs", "fuse2fs", ",fakeroot"},  {"ntfs", "ntfs-3g", "ntfs-3g", ""},
+    {"vfat", "fusefat", "fusefat", ""},           {"exfat", "mount.exfat-fuse", "exfat-fuse", ""},
+    {"squashfs", "squashfuse", "squashfuse", ""},
+};
+
+Result<void> mount_by_driver(const InnerMount& inner) {
+  const auto driver = std::ranges::find(drivers, inner.type, &Driver::type);
+  if (driver == std::end(drivers))
+    return fail(Errc::unsupported,
+                fmt::format("{}: only root can mount {}: there is no FUSE driver for it",
+                            inner.file, inner.type));
+  const std::string program(driver->program);
+  if (!has_program(program))
+    return fail(Errc::unsupported,
+                fmt::format("{}: {} is mounted by {}, which is not installed (Debian's package {})",
+                            inner.file, inner.type, program, driver->package));
+  const std::string options = (inner.read_only ? "ro" : "rw") + std::string(driver->options);
+  return run_program({program, "-o", options, inner.file, inner.mount_point});
+}
+
+std::string name_of(unsigned partition) {
+  return partition == 0 ? "the whole disk" : fmt::format("partition {}", partition);
+}
+
+}  // namespace
+
+Result<void> mount_inner(const InnerMount& inner) {
+  if (geteuid() != 0) return mount_by_driver(inner);
+  return run_program({"mount", "-t", inner.type, "-o", inner.read_only ? "loop,ro" : "loop",
+                      inner.file, inner.mount_point});
+}
+
+Result<FoundFileSystem> find_file_system(int descriptor, uint64_t disk_bytes,
+                                         const std::vector<Partition>& partitions,
+                                         std::optional<unsigned> wanted) {
+  std::vector<Partition> candidates = partitions;
+  if (partitions.empty() || wanted == 0U) candidates = {{0, 0, disk_bytes}};
+  if (wanted && *wanted != 0)
+    std::erase_if(candidates, [&](const Partition& one) { return one.number != *wanted; });
+  if (candidates.empty())
+    return fail(Errc::not_found, fmt::format("the disk has no {}", name_of(*wanted)));
+  std::vector<FoundFileSystem> found;
+  std::string list;
+  for (const Partition& one : candidates) {
+    TRY_LET(const std::string type, file_system_at(descriptor, one.disk_offset, one.length));
+    if (type.empty()) continue;
+    found.push_back({one.number, type});
+    list += fmt::format("{}{} ({})", list.empty() ? "" : ", ", name_of(one.number), type);
+  }
+  if (found.empty())
+    return fail(Errc::not_found,
+                wanted ? fmt::format("{} holds no file system that is known here", name_of(*wanted))
+                       : "no partition of the disk holds a file system that is known here");
+  if (found.size() > 1)
+    return fail(Errc::invalid_argument,
+                fmt::format("there are several file systems: {}; --partition says which", list));
+  return found.front();
+}
+
+}  // namespace vhdkit::fuse

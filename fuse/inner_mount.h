@@ -1,0 +1,34 @@
+// The file system inside: a partition's own files, mounted from its file in the mounted folder.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "fuse/partitions.h"
+
+namespace vhdkit::fuse {
+
+struct InnerMount {
+  std::string file;  // of the partition, in the mounted folder
+  std::string type;  // what libblkid calls it
+  std::string mount_point;
+  bool read_only;
+};
+
+// As root through a loop device, which goes away with the mount; else by a FUSE driver for the
+// type. Blocks: on a thread that does not serve the file. Errors: unsupported, naming the driver's
+// package or the need for root; io.
+Result<void> mount_inner(const InnerMount& inner);
+
+// Which partition holds the only file system; 0: the disk itself does, without a table. Errors:
+// not_found; invalid_argument where there are several, listing them.
+struct FoundFileSystem {
+  unsigned partition;
+  std::string type;
+};
+Result<FoundFileSystem> find_file_system(int descriptor, uint64_t disk_bytes,
+                                         const std::vector<Partition>& partitions,
+                                         std::optional<unsigned> wanted);
+
+}  // namespace vhdkit::fuse

@@ -1,0 +1,163 @@
+#include "fuse/session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/mount.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <cassert>
+
+#include "fuse/programs.h"
+#include "fuse/report.h"
+
+namespace vhdkit::fuse {
+namespace {
+
+// Between two looks at the image's own transfers. Each may keep a buffer of request_bytes.
+constexpr int requests_at_once = 16;
+constexpr size_t max_requests_in_progress = 32;
+constexpr int ending_signals[] = {SIGTERM, SIGINT, SIGHUP};
+
+// The session goes on until the kernel says that it is gone, so what it still writes back arrives.
+// Where files are open, the mount only disappears from the tree.
+Result<void> take_away(const std::string& mount_point) {
+  if (geteuid() == 0) {
+    if (umount2(mount_point.c_str(), UMOUNT_NOFOLLOW) == 0 || errno == EINVAL) return {};
+    if (umount2(mount_point.c_str(), UMOUNT_NOFOLLOW | MNT_DETACH) == 0) return {};
+    return fail_errno(errno, mount_point + ": unmounting");
+  }
+  const std::string program = "fusermount3";
+  if (run_program({program, "-u", "-q", "--", mount_point})) return {};
+  return run_program({program, "-u", "-z", "--", mount_point});
+}
+
+}  // namespace
+
+Session::Session(async::Loop& loop, FileSystem& files, const SessionOptions& options)
+    : loop_(loop),
+      files_(files),
+      mount_point_(options.mount_point),
+      max_in_progress_(options.one_at_a_time ? 1 : max_requests_in_progress) {}
+
+Session::~Session() {
+  if (session_ != nullptr) {
+    if (is_mounted_) fuse_session_unmount(session_);
+    fuse_session_destroy(session_);
+  }
+  for (const int descriptor : {watched_, signals_})
+    if (descriptor >= 0) close(descriptor);
+}
+
+Result<std::unique_ptr<Session>> Session::mount(async::Loop& loop, FileSystem& files,
+                                                const SessionOptions& options) {
+  std::unique_ptr<Session> session(new Session(loop, files, options));
+  TRY(session->open(options));
+  return session;
+}
+
+Result<void> Session::open(const SessionOptions& options) {
+  fuse_args arguments = FUSE_ARGS_INIT(0, nullptr);
+  fuse_opt_add_arg(&arguments, "vhd-mount");
+  for (const std::string& option : options.options) {
+    fuse_opt_add_arg(&arguments, "-o");
+    fuse_opt_add_arg(&arguments, option.c_str());
+  }
+  if (options.debug) fuse_opt_add_arg(&arguments, "-d");
+  session_ = fuse_session_new(&arguments, &FileSystem::operations(),
+                              sizeof(FileSystem::operations()), &files_);
+  fuse_opt_free_args(&arguments);
+  if (session_ == nullptr)
+    return fail(Errc::invalid_argument, "libfuse does not take these mount options");
+  if (fuse_session_mount(session_, mount_point_.c_str()) != 0)
+    return fail(Errc::io, mount_point_ + ": cannot be mounted");
+  is_mounted_ = true;
+  const int descriptor = fuse_session_fd(session_);
+  if (fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK) != 0)
+    return fail_errno(errno, "/dev/fuse");
+  watched_ = epoll_create1(EPOLL_CLOEXEC);
+  if (watched_ < 0) return fail_errno(errno, "epoll");
+  TRY(watch(descriptor));
+  return watch_signals();
+}
+
+Result<void> Session::watch(int descriptor) {
+  epoll_event event{.events = EPOLLIN, .data = {.fd = descriptor}};
+  if (epoll_ctl(watched_, EPOLL_CTL_ADD, descriptor, &event) != 0)
+    return fail_errno(errno, "epoll");
+  return {};
+}
+
+Result<void> Session::watch_signals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : ending_signals) sigaddset(&signals, signal);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signals_ = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+  if (signals_ < 0) return fail_errno(errno, "signalfd");
+  return watch(signals_);
+}
+
+Async<void> Session::serve(Helper& helper) {
+  CO_TRY(watch(helper.descriptor()));
+  while (!fuse_session_exited(session_) && take_requests()) {
+    if (is_over_ && is_over_()) unmount(helper);
+    co_await files_.fewer_than(max_in_progress_);
+    co_await loop_.readable(watched_);
+    look_at_signals(helper);
+    helper.finish_job();
+  }
+  // Nothing of it is there any more; what libfuse would unmount could be somebody else's.
+  is_mounted_ = false;
+  co_return co_await files_.finish();
+}
+
+// False: the kernel has ended the session.
+bool Session::take_requests() {
+  for (int count = 0; count < requests_at_once; ++count) {
+    if (!take_request()) return errno == EAGAIN;
+    if (files_.requests_in_progress() >= max_in_progress_) break;
+  }
+  return true;
+}
+
+// False: errno says why there was none.
+bool Session::take_request() {
+  RequestBytes bytes = files_.take_back();
+  if (bytes == nullptr)
+    bytes.reset(static_cast<std::byte*>(std::aligned_alloc(4096, request_bytes)));
+  ssize_t length = 0;
+  do {
+    length = read(fuse_session_fd(session_), bytes.get(), request_bytes);
+  } while (length < 0 && (errno == EINTR || errno == ENOENT));
+  fuse_buf buffer = {};
+  buffer.mem = bytes.get();
+  files_.lend(std::move(bytes));
+  if (length < 0) return false;
+  buffer.size = size_t(length);
+  fuse_session_process_buf(session_, &buffer);
+  if (!fuse_session_exited(session_)) return true;
+  errno = ENODEV;
+  return false;
+}
+
+void Session::look_at_signals(Helper& helper) {
+  signalfd_siginfo signal;
+  while (read(signals_, &signal, sizeof signal) == ssize_t(sizeof signal)) unmount(helper);
+}
+
+void Session::unmount(Helper& helper) {
+  if (std::exchange(is_unmounting_, true)) return;
+  const std::string mount_point = mount_point_;
+  helper.start([mount_point] { return take_away(mount_point); },
+               [this](const Result<void>& done) {
+                 if (!done) report(done.error().message);
+                 // Files that are still open would keep the session for ever.
+                 fuse_session_exit(session_);
+               });
+}
+
+}  // namespace vhdkit::fuse

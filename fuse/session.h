@@ -1,0 +1,61 @@
+// A mount: the kernel's requests read and answered on the image's loop, until it is unmounted.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "async/loop.h"
+#include "fuse/file_system.h"
+#include "fuse/helper.h"
+
+namespace vhdkit::fuse {
+
+struct SessionOptions {
+  std::string mount_point;
+  std::vector<std::string> options;  // for libfuse and the kernel, as behind -o
+  bool debug = false;                // libfuse prints every request
+  bool one_at_a_time = false;
+};
+
+// Loop-bound. The file system outlives it.
+class Session {
+ public:
+  // Mounts. Errors: io, with libfuse's own words on standard error.
+  static Result<std::unique_ptr<Session>> mount(async::Loop& loop, FileSystem& files,
+                                                const SessionOptions& options);
+  ~Session();
+
+  // Serves until the mount is gone, or until SIGTERM, SIGINT or SIGHUP took it away; every request
+  // that came before is answered then. helper: its jobs may use the mount; their ends are told
+  // here.
+  Async<void> serve(Helper& helper);
+
+  // Called after each request that was looked at; true: unmount now.
+  void set_end_condition(std::function<bool()> condition) { is_over_ = std::move(condition); }
+  // As the signals do.
+  void unmount(Helper& helper);
+
+ private:
+  Session(async::Loop& loop, FileSystem& files, const SessionOptions& options);
+  Result<void> open(const SessionOptions& options);
+  Result<void> watch(int descriptor);
+  Result<void> watch_signals();
+  bool take_requests();
+  bool take_request();
+  void look_at_signals(Helper& helper);
+
+  async::Loop& loop_;
+  FileSystem& files_;
+  std::string mount_point_;
+  size_t max_in_progress_;  // requests
+  fuse_session* session_ = nullptr;
+  bool is_mounted_ = false;
+  bool is_unmounting_ = false;
+  int watched_ = -1;  // epoll: the session, signals, the helper
+  int signals_ = -1;
+  std::function<bool()> is_over_;
+};
+
+}  // namespace vhdkit::fuse
