@@ -68,4 +68,17 @@ debugfs -R "dump /random.bin $folder/random.bin" back.raw 2>debugfs.txt || {
 cmp random.bin files/random.bin
 echo "random.bin came through unchanged"
 
+say "Mounted, the files in the VHDX are files"
+if [[ -r /dev/fuse && -w /dev/fuse ]]; then
+  mkdir mounted
+  show mount --fs -o ro disk.vhdx mounted
+  trap 'umount mounted 2>/dev/null || fusermount3 -u mounted; rm -rf "$folder"' EXIT
+  ls -l mounted
+  cmp mounted/random.bin files/random.bin
+  umount mounted 2>/dev/null || fusermount3 -u mounted
+  trap 'rm -rf "$folder"' EXIT
+else
+  echo "not here: /dev/fuse is missing or not for this user"
+fi
+
 say "Done: raw, VHDX, VHD and raw again, bit for bit"
