@@ -58,11 +58,6 @@ timespec now() {
   return time;
 }
 
-RequestBytes make_bytes(size_t size) {
-  return RequestBytes(
-      static_cast<std::byte*>(std::aligned_alloc(page_bytes, align_up(size, page_bytes))));
-}
-
 }  // namespace
 
 FileSystem::FileSystem(const Ownership& ownership, uint64_t disk_size_bytes,
@@ -228,7 +223,7 @@ Async<void> FileSystem::read(fuse_req_t request, const Node& node, uint64_t offs
     fuse_reply_buf(request, node.text.data() + (count > 0 ? offset : 0), count);
     co_return Result<void>();
   }
-  const RequestBytes bytes = make_bytes(count);
+  const BufferPool::Buffer bytes = buffers_.take(std::max<size_t>(count, 1));
   const std::span<std::byte> buffer(bytes.get(), count);
   const auto done = co_await node.disk->read(node.disk_offset + offset, buffer);
   if (done) {
@@ -239,8 +234,9 @@ Async<void> FileSystem::read(fuse_req_t request, const Node& node, uint64_t offs
   co_return Result<void>();
 }
 
-Async<void> FileSystem::write(fuse_req_t request, Node& node, uint64_t offset, RequestBytes owner,
-                              std::span<const std::byte> bytes, Durability durability) {
+Async<void> FileSystem::write(fuse_req_t request, Node& node, uint64_t offset,
+                              BufferPool::Buffer owner, std::span<const std::byte> bytes,
+                              Durability durability) {
   if (!range_fits(offset, bytes.size(), node.length)) {
     fuse_reply_err(request, ENOSPC);  // as at the end of a block device
     co_return Result<void>();
@@ -351,10 +347,10 @@ struct FileSystem::Operations {
                     off_t offset, fuse_file_info* info) {
     FileSystem& self = of(request);
     const auto durability = (info->flags & O_DSYNC) != 0 ? Durability::durable : Durability::cached;
-    RequestBytes owner;
+    BufferPool::Buffer owner;
     std::span bytes(reinterpret_cast<const std::byte*>(data), size);
     if (size <= copied_write_bytes) {
-      owner = make_bytes(size);
+      owner = self.buffers_.take(std::max<size_t>(size, 1));
       std::ranges::copy(bytes, owner.get());
       bytes = {owner.get(), size};
     } else {

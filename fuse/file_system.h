@@ -7,6 +7,7 @@
 #include <string>
 
 #include "async/task_group.h"
+#include "fuse/buffer_pool.h"
 #include "fuse/byte_disk.h"
 #include "fuse/fuse_api.h"
 
@@ -40,10 +41,11 @@ class FileSystem {
   // What libfuse calls; the user data of the session is the file system.
   static const fuse_lowlevel_ops& operations();
 
+  BufferPool& buffers() { return buffers_; }
   // The bytes of the request that is looked at now. A write may keep them until it is answered:
   // then they are taken away from here, and whoever reads requests needs others.
-  void lend(RequestBytes bytes) { request_ = std::move(bytes); }
-  RequestBytes take_back() { return std::move(request_); }
+  void lend(BufferPool::Buffer bytes) { request_ = std::move(bytes); }
+  BufferPool::Buffer take_back() { return std::move(request_); }
 
   size_t requests_in_progress() const { return in_progress_; }
   // Awaitable: resumes when fewer than `count` requests are in progress. For one waiter.
@@ -89,17 +91,18 @@ class FileSystem {
   void list(fuse_req_t request, size_t size, size_t first);
   void statistics(fuse_req_t request);
   Async<void> read(fuse_req_t request, const Node& node, uint64_t offset, size_t size);
-  Async<void> write(fuse_req_t request, Node& node, uint64_t offset, RequestBytes owner,
+  Async<void> write(fuse_req_t request, Node& node, uint64_t offset, BufferPool::Buffer owner,
                     std::span<const std::byte> bytes, Durability durability);
   Async<void> sync(fuse_req_t request, const Node& node);
   Async<void> allocate(fuse_req_t request, Node& node, int mode, uint64_t offset, uint64_t length);
   Async<void> seek(fuse_req_t request, const Node& node, uint64_t offset, bool data);
 
+  BufferPool buffers_;
   Ownership ownership_;
   uint64_t disk_size_bytes_;
   std::function<uint64_t()> allocated_bytes_;
   std::deque<Node> files_;  // requests keep references while more are added
-  RequestBytes request_;
+  BufferPool::Buffer request_;
   async::TaskGroup tasks_;
   size_t in_progress_ = 0;
   std::coroutine_handle<> waiter_;

@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "fuse/mount_point.h"
 #include "fuse/report.h"
 #include "image/known_children.h"
 #include "tools/info_json.h"
@@ -111,11 +112,9 @@ Async<void> Mounting::run() {
 Result<void> Mounting::check_mount_point() const {
   const std::string& path = plan_.mount_point;
   struct stat status;
-  struct stat above;
   if (stat(path.c_str(), &status) != 0) return fail_errno(errno, path);
   if (!S_ISDIR(status.st_mode)) return fail_errno(ENOTDIR, path);
-  if (stat((path + "/..").c_str(), &above) == 0 && above.st_dev != status.st_dev)
-    return fail(Errc::busy, path + ": something is mounted there already");
+  if (is_mount_point(path)) return fail(Errc::busy, path + ": something is mounted there already");
   std::error_code unreadable;
   const bool is_empty = fs::is_empty(path, unreadable);
   if (unreadable) return fail_errno(unreadable.value(), path);
@@ -273,6 +272,7 @@ void Mounting::mount_inside() {
       [inner] { return mount_inner(inner); },
       [this](const Result<void>& done) {
         if (!done) return give_up(done.error());
+        session_->set_inner(plan_.mount_point);
         // Whoever unmounts the inner one closes the file, and that ends all of it.
         session_->set_end_condition([this] { return files_->open_count(*inner_file_) == 0; });
         background_.done(0);

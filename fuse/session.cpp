@@ -5,13 +5,12 @@
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/epoll.h>
-#include <sys/mount.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
 #include <cassert>
 
-#include "fuse/programs.h"
+#include "fuse/mount_point.h"
 #include "fuse/report.h"
 
 namespace vhdkit::fuse {
@@ -21,19 +20,6 @@ namespace {
 constexpr int requests_at_once = 16;
 constexpr size_t max_requests_in_progress = 32;
 constexpr int ending_signals[] = {SIGTERM, SIGINT, SIGHUP};
-
-// The session goes on until the kernel says that it is gone, so what it still writes back arrives.
-// Where files are open, the mount only disappears from the tree.
-Result<void> take_away(const std::string& mount_point) {
-  if (geteuid() == 0) {
-    if (umount2(mount_point.c_str(), UMOUNT_NOFOLLOW) == 0 || errno == EINVAL) return {};
-    if (umount2(mount_point.c_str(), UMOUNT_NOFOLLOW | MNT_DETACH) == 0) return {};
-    return fail_errno(errno, mount_point + ": unmounting");
-  }
-  const std::string program = "fusermount3";
-  if (run_program({program, "-u", "-q", "--", mount_point})) return {};
-  return run_program({program, "-u", "-z", "--", mount_point});
-}
 
 }  // namespace
 
@@ -126,9 +112,8 @@ bool Session::take_requests() {
 
 // False: errno says why there was none.
 bool Session::take_request() {
-  RequestBytes bytes = files_.take_back();
-  if (bytes == nullptr)
-    bytes.reset(static_cast<std::byte*>(std::aligned_alloc(4096, request_bytes)));
+  BufferPool::Buffer bytes = files_.take_back();
+  if (bytes == nullptr) bytes = files_.buffers().take(request_bytes);
   ssize_t length = 0;
   do {
     length = read(fuse_session_fd(session_), bytes.get(), request_bytes);
@@ -151,13 +136,15 @@ void Session::look_at_signals(Helper& helper) {
 
 void Session::unmount(Helper& helper) {
   if (std::exchange(is_unmounting_, true)) return;
-  const std::string mount_point = mount_point_;
-  helper.start([mount_point] { return take_away(mount_point); },
-               [this](const Result<void>& done) {
-                 if (!done) report(done.error().message);
-                 // Files that are still open would keep the session for ever.
-                 fuse_session_exit(session_);
-               });
+  const auto job = [outer = mount_point_, inner = inner_mount_point_]() -> Result<void> {
+    if (!inner.empty() && is_mount_point(inner)) TRY(take_away(inner));
+    return take_away(outer);
+  };
+  helper.start(job, [this](const Result<void>& done) {
+    if (!done) report(done.error().message);
+    // Files that are still open would keep the session for ever.
+    fuse_session_exit(session_);
+  });
 }
 
 }  // namespace vhdkit::fuse

@@ -36,6 +36,8 @@ class Session {
   void set_end_condition(std::function<bool()> condition) { is_over_ = std::move(condition); }
   // As the signals do.
   void unmount(Helper& helper);
+  // What is mounted from a file of this mount: taken away before it.
+  void set_inner(std::string mount_point) { inner_mount_point_ = std::move(mount_point); }
 
  private:
   Session(async::Loop& loop, FileSystem& files, const SessionOptions& options);
@@ -49,7 +51,8 @@ class Session {
   async::Loop& loop_;
   FileSystem& files_;
   std::string mount_point_;
-  size_t max_in_progress_;  // requests
+  std::string inner_mount_point_;  // empty: none
+  size_t max_in_progress_;         // requests
   fuse_session* session_ = nullptr;
   bool is_mounted_ = false;
   bool is_unmounting_ = false;

@@ -98,6 +98,18 @@ def test_the_files_inside_in_one_step(image, folder):
     assert run("check", "-q", image).code in (0, 3)
 
 
+def test_a_signal_ends_the_inner_mount_too(image, folder):
+    mount(image, folder, "--fs")
+    (folder / "late").write_text("in time")
+    pid = server_of(folder)
+    os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: has_ended(pid), "its end")
+    assert not is_mounted(folder) and names_in(folder) == []
+    mount(image, folder, "--fs", "-o", "ro")
+    assert (folder / "late").read_text() == "in time"
+    unmount(folder)
+
+
 def test_which_file_system_when_there_are_several(disk, folder):
     need("mkfs.ext4")
     small = disk.with_name("small.raw")
