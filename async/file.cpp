@@ -20,6 +20,14 @@
 namespace vhdkit::async {
 namespace {
 
+constexpr uint64_t page_bytes = 4 * KiB;  // its alignment is enough for every file system
+constexpr uint64_t short_bytes = 64 * KiB;
+
+// Whole pages go into the page cache without being read first.
+bool is_short(uint64_t file_offset, uint64_t length) {
+  return length <= short_bytes && is_aligned(file_offset | length, page_bytes);
+}
+
 // The vectors that are left after the first `done` bytes, at most as many as the kernel takes at
 // once.
 class Remaining {
@@ -97,11 +105,12 @@ int open_flags(SystemFile::Access access) {
 
 constexpr uint64_t bounce_bytes = 256 * KiB;
 
-// A page's alignment is enough for every file system.
 class AlignedBytes {
  public:
   explicit AlignedBytes(size_t length)
-      : bytes_(static_cast<std::byte*>(std::aligned_alloc(4096, align_up(length, 4096)))) {}
+      : bytes_(
+            static_cast<std::byte*>(std::aligned_alloc(page_bytes, align_up(length, page_bytes)))) {
+  }
   std::byte* data() const { return bytes_.get(); }
 
  private:
@@ -291,7 +300,9 @@ Async<void> SystemFile::write_to(int descriptor, uint64_t file_offset, Buffers b
                         .descriptor = descriptor,
                         .vectors = head.data(),
                         .vector_count = unsigned(head.size()),
-                        .file_offset = file_offset};
+                        .file_offset = file_offset,
+                        .is_short = descriptor == descriptor_ && durability == Durability::cached &&
+                                    is_short(file_offset, total_bytes(head))};
     const int result = co_await loop_.perform(operation);
     if (is_transient(result)) continue;
     if (result < 0)

@@ -7,14 +7,69 @@
 #include <array>
 #include <cassert>
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <string_view>
+#include <utility>
 
 namespace vhdkit::async {
 namespace {
 
 // At most this many completions are copied out before their waiters run.
 constexpr unsigned batch_size = 64;
+
+int wait_for_input(int descriptor, int timeout_ms) noexcept {
+  pollfd events{.fd = descriptor, .events = POLLIN, .revents = 0};
+  return ::poll(&events, 1, timeout_ms) < 0 ? -1 : events.revents;
+}
+
+// Waits for a descriptor, awake for a moment where it is answered fast: to be woken on another
+// processor takes longer than many a request. Whoever is asked seldom sleeps at once.
+class Watch {
+ public:
+  void wait(Operation& operation) noexcept {
+    operation.result = 0;
+    const Time begin = Clock::now();
+    if (is_fast_) {
+      while (operation.result == 0 && Clock::now() - begin < longest_awake)
+        operation.result = wait_for_input(operation.descriptor, 0);
+    }
+    if (operation.result == 0) operation.result = wait_for_input(operation.descriptor, -1);
+    is_fast_ = Clock::now() - begin < longest_awake;
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  using Time = Clock::time_point;
+  static constexpr auto longest_awake = std::chrono::microseconds(60);
+  bool is_fast_ = false;
+};
+
+ssize_t transfer(const Operation& operation) noexcept {
+  const auto offset = off_t(operation.file_offset);
+  const auto vector_count = int(operation.vector_count);
+  switch (operation.kind) {
+    case Operation::Kind::read:
+      return preadv(operation.descriptor, operation.vectors, vector_count, offset);
+    case Operation::Kind::write:
+      return pwritev(operation.descriptor, operation.vectors, vector_count, offset);
+    case Operation::Kind::write_durable:
+      return pwritev2(operation.descriptor, operation.vectors, vector_count, offset, RWF_DSYNC);
+    case Operation::Kind::fsync:
+      return ::fsync(operation.descriptor);
+    case Operation::Kind::fdatasync:
+      return ::fdatasync(operation.descriptor);
+    case Operation::Kind::poll:
+      return wait_for_input(operation.descriptor, -1);
+  }
+  __builtin_unreachable();
+}
+
+// By a call of its own: as an operation's result.
+int call(const Operation& operation) noexcept {
+  const ssize_t moved = transfer(operation);
+  return moved < 0 ? -errno : int(moved);
+}
 
 class RingLoop final : public Loop {
  public:
@@ -41,12 +96,25 @@ class RingLoop final : public Loop {
   explicit RingLoop(unsigned slot_count) : slot_count_(slot_count) {}
 
   bool submit(Operation& operation) noexcept override {
+    if (operation.is_short && in_flight_ == 0) {
+      operation.result = call(operation);
+      return false;
+    }
+    if (operation.kind == Operation::Kind::poll) {
+      assert(held_poll_ == nullptr);
+      held_poll_ = &operation;
+    } else {
+      hand_over(operation);
+    }
+    return true;
+  }
+
+  void hand_over(Operation& operation) noexcept {
     if (in_flight_ < slot_count_) {
       prepare(operation);
     } else {
       enqueue(operation);
     }
-    return true;
   }
 
   void prepare(Operation& operation) noexcept {
@@ -97,8 +165,27 @@ class RingLoop final : public Loop {
   }
 
   void wait() override {
+    if (held_poll_ != nullptr && in_flight_ == 0) return wait_outside();
+    if (held_poll_ != nullptr) {
+      // What the page cache has is there at once, and then there is often nothing else in flight.
+      io_uring_submit_and_get_events(&ring_);
+      if (complete() > 0) return;
+      hand_over(*std::exchange(held_poll_, nullptr));
+    }
     assert(in_flight_ > 0);  // else a task waits for something that nobody will complete
     io_uring_submit_and_wait(&ring_, 1);
+    complete();
+  }
+
+  // By a call that wakes up faster than the ring.
+  void wait_outside() {
+    Operation& operation = *std::exchange(held_poll_, nullptr);
+    watch_.wait(operation);
+    operation.waiter.resume();
+  }
+
+  // Resumes whoever waits for what is done; returns how many.
+  unsigned complete() {
     std::array<io_uring_cqe*, batch_size> cqes;
     const unsigned count = io_uring_peek_batch_cqe(&ring_, cqes.data(), batch_size);
     std::array<Operation*, batch_size> completed;
@@ -110,6 +197,7 @@ class RingLoop final : public Loop {
     in_flight_ -= count;
     refill();
     for (unsigned i = 0; i < count; ++i) completed[i]->waiter.resume();
+    return count;
   }
 
   io_uring ring_{};
@@ -118,6 +206,8 @@ class RingLoop final : public Loop {
   unsigned in_flight_ = 0;
   Operation* queue_head_ = nullptr;
   Operation* queue_tail_ = nullptr;
+  Watch watch_;
+  Operation* held_poll_ = nullptr;  // given to the ring only if it has to wait there
 };
 
 class SynchronousLoop final : public Loop {
@@ -126,34 +216,8 @@ class SynchronousLoop final : public Loop {
 
  private:
   bool submit(Operation& operation) noexcept override {
-    const ssize_t moved = transfer(operation);
-    operation.result = moved < 0 ? -errno : int(moved);
+    operation.result = call(operation);
     return false;
-  }
-
-  static ssize_t transfer(const Operation& operation) noexcept {
-    const auto offset = off_t(operation.file_offset);
-    const auto vector_count = int(operation.vector_count);
-    switch (operation.kind) {
-      case Operation::Kind::read:
-        return preadv(operation.descriptor, operation.vectors, vector_count, offset);
-      case Operation::Kind::write:
-        return pwritev(operation.descriptor, operation.vectors, vector_count, offset);
-      case Operation::Kind::write_durable:
-        return pwritev2(operation.descriptor, operation.vectors, vector_count, offset, RWF_DSYNC);
-      case Operation::Kind::fsync:
-        return ::fsync(operation.descriptor);
-      case Operation::Kind::fdatasync:
-        return ::fdatasync(operation.descriptor);
-      case Operation::Kind::poll:
-        return wait_for(operation.descriptor);
-    }
-    __builtin_unreachable();
-  }
-
-  static int wait_for(int descriptor) noexcept {
-    pollfd events{.fd = descriptor, .events = POLLIN, .revents = 0};
-    return ::poll(&events, 1, -1) < 0 ? -1 : events.revents;
   }
 
   void wait() override { assert(false); }  // nothing is ever pending here

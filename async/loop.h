@@ -25,6 +25,9 @@ struct Operation {
   const iovec* vectors = nullptr;
   unsigned vector_count = 0;
   uint64_t file_offset = 0;  // bytes
+  // Copies a few pages and waits for no device: while nothing else is in flight, a call does it in
+  // less time than handing it to the kernel's workers and being woken by them.
+  bool is_short = false;
 
   int result = 0;  // bytes moved, events (poll), or -errno
   std::coroutine_handle<> waiter;
@@ -68,8 +71,8 @@ class Loop {
     return Awaiter{*this, operation};
   }
 
-  // Ends once there is something to read from the descriptor, or it is in error. With the
-  // synchronous engine everything else waits meanwhile.
+  // Ends once there is something to read from the descriptor, or it is in error. One task at a time
+  // waits so. With the synchronous engine everything else waits meanwhile.
   Task<void> readable(int descriptor);
 
   virtual Engine engine() const = 0;

@@ -19,6 +19,8 @@ namespace {
 // Between two looks at the image's own transfers. Each may keep a buffer of request_bytes.
 constexpr int requests_at_once = 16;
 constexpr size_t max_requests_in_progress = 32;
+// While there are always requests.
+constexpr unsigned rounds_between_looks = 64;
 constexpr int ending_signals[] = {SIGTERM, SIGINT, SIGHUP};
 
 }  // namespace
@@ -89,25 +91,28 @@ Result<void> Session::watch_signals() {
 
 Async<void> Session::serve(Helper& helper) {
   CO_TRY(watch(helper.descriptor()));
-  while (!fuse_session_exited(session_) && take_requests()) {
+  for (unsigned round = 0; !fuse_session_exited(session_); ++round) {
+    const int taken = take_requests();
+    if (taken < 0) break;
+    if (taken == 0 || round % rounds_between_looks == 0) look_at_others(helper);
     if (is_over_ && is_over_()) unmount(helper);
     co_await files_.fewer_than(max_in_progress_);
     co_await loop_.readable(watched_);
-    look_at_signals(helper);
-    helper.finish_job();
   }
   // Nothing of it is there any more; what libfuse would unmount could be somebody else's.
   is_mounted_ = false;
   co_return co_await files_.finish();
 }
 
-// False: the kernel has ended the session.
-bool Session::take_requests() {
-  for (int count = 0; count < requests_at_once; ++count) {
-    if (!take_request()) return errno == EAGAIN;
+// How many; -1: the kernel has ended the session.
+int Session::take_requests() {
+  int count = 0;
+  while (count < requests_at_once) {
+    if (!take_request()) return errno == EAGAIN ? count : -1;
+    ++count;
     if (files_.requests_in_progress() >= max_in_progress_) break;
   }
-  return true;
+  return count;
 }
 
 // False: errno says why there was none.
@@ -129,9 +134,10 @@ bool Session::take_request() {
   return false;
 }
 
-void Session::look_at_signals(Helper& helper) {
+void Session::look_at_others(Helper& helper) {
   signalfd_siginfo signal;
   while (read(signals_, &signal, sizeof signal) == ssize_t(sizeof signal)) unmount(helper);
+  helper.finish_job();
 }
 
 void Session::unmount(Helper& helper) {

@@ -44,9 +44,9 @@ class Session {
   Result<void> open(const SessionOptions& options);
   Result<void> watch(int descriptor);
   Result<void> watch_signals();
-  bool take_requests();
+  int take_requests();
   bool take_request();
-  void look_at_signals(Helper& helper);
+  void look_at_others(Helper& helper);
 
   async::Loop& loop_;
   FileSystem& files_;
