@@ -91,10 +91,11 @@ Result<void> Session::watch_signals() {
 
 Async<void> Session::serve(Helper& helper) {
   CO_TRY(watch(helper.descriptor()));
-  for (unsigned round = 0; !fuse_session_exited(session_); ++round) {
+  for (unsigned round = 0;; ++round) {
     const int taken = take_requests();
     if (taken < 0) break;
     if (taken == 0 || round % rounds_between_looks == 0) look_at_others(helper);
+    if (fuse_session_exited(session_)) break;
     if (is_over_ && is_over_()) unmount(helper);
     co_await files_.fewer_than(max_in_progress_);
     co_await loop_.readable(watched_);

@@ -85,7 +85,8 @@ def mount(image, folder, *words, **options):
 def unmount(folder):
     """Unmounts and waits until everything is written."""
     pid = server_of(folder)
-    shell("umount", folder)
+    # A driver that was unmounted just now may still be closing the disk's file.
+    wait_until(lambda: shell("umount", folder, check=False).returncode == 0, "nobody to use it")
     if pid is not None:
         wait_until(lambda: has_ended(pid), "the end of the server")
 
