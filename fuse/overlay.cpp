@@ -18,7 +18,7 @@ Async<std::unique_ptr<Overlay>> Overlay::open(async::Loop& loop, const std::stri
   const bool is_temporary = options.path.empty();
   std::string path = options.path;
   if (is_temporary)
-    path = fmt::format("{}/vhd-mount-{}.avhdx", tools::default_spool_folder(),
+    path = fmt::format("{}/vhd-mount-{}.overlay", tools::default_spool_folder(),
                        Guid::random().to_string());
   std::unique_ptr<Overlay> overlay(new Overlay(loop, path, options.end, open_options));
   std::error_code ignored;

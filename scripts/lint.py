@@ -18,6 +18,7 @@ IMPORTS = {
     "libvhd": ["support", "async", "disk"],
     "vhdx": ["support", "async", "disk"],
     "image": ["support", "async", "disk", "libvhd", "vhdx"],
+    "vmbus": ["support", "async"],
     "tools": ["support", "async", "disk", "image"],
     "fuse": ["support", "async", "disk", "image", "tools"],
 }

@@ -206,6 +206,29 @@ def test_mount_and_fstab(image, folder, tmp_path):
     assert said == ["info.json", "vhdi1", "vhdi1.p1", "vhdi1.p5", "fuse.vhd-mount", "400"]
 
 
+WHO_MAY_LOOK = """
+nobody() { setpriv --reuid=65534 --regid=65534 --clear-groups "$@"; }
+"$1" -o ro "$2" "$3"
+nobody cat "$3/info.json" >/dev/null 2>&1 && echo everybody || echo root
+umount "$3"
+"$1" -o ro,allow_other "$2" "$3"
+nobody cat "$3/info.json" >/dev/null 2>&1 && echo everybody || echo root
+umount "$3"
+"$1" -o ro,auto_unmount "$2" "$3"
+pkill -KILL -f "^$1 -o ro,auto_unmount $2"
+for i in $(seq 100); do mountpoint -q "$3" || break; sleep 0.1; done
+mountpoint -q "$3" && echo mounted || echo unmounted
+"""
+
+
+def test_who_may_look_and_who_cleans_up(image, folder):
+    need("setpriv", "unshare", "mountpoint")
+    for path in folder.parents:
+        if str(path).startswith("/tmp/"):
+            path.chmod(0o755)
+    assert in_a_namespace(WHO_MAY_LOOK, MOUNT, image, folder).stdout.split() == ["root", "everybody", "unmounted"]
+
+
 def test_fio_verifies_what_it_wrote(image, folder):
     need("fio")
     seconds = os.environ.get("VHDKIT_FIO_SECONDS", "5")
