@@ -4,12 +4,15 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cassert>
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
+#include <deque>
 #include <string_view>
+#include <thread>
 #include <utility>
 
 namespace vhdkit::async {
@@ -61,6 +64,10 @@ ssize_t transfer(const Operation& operation) noexcept {
       return ::fdatasync(operation.descriptor);
     case Operation::Kind::poll:
       return wait_for_input(operation.descriptor, -1);
+    case Operation::Kind::sleep:
+      std::this_thread::sleep_for(std::chrono::seconds(operation.delay.tv_sec) +
+                                  std::chrono::nanoseconds(operation.delay.tv_nsec));
+      return 0;
   }
   __builtin_unreachable();
 }
@@ -126,7 +133,7 @@ class RingLoop final : public Loop {
     ++in_flight_;
   }
 
-  static void fill(io_uring_sqe& sqe, const Operation& operation) noexcept {
+  static void fill(io_uring_sqe& sqe, Operation& operation) noexcept {
     switch (operation.kind) {
       case Operation::Kind::read:
         io_uring_prep_readv(&sqe, operation.descriptor, operation.vectors, operation.vector_count,
@@ -146,6 +153,9 @@ class RingLoop final : public Loop {
         break;
       case Operation::Kind::poll:
         io_uring_prep_poll_add(&sqe, operation.descriptor, POLLIN);
+        break;
+      case Operation::Kind::sleep:
+        io_uring_prep_timeout(&sqe, &operation.delay, 0, 0);
         break;
     }
   }
@@ -174,6 +184,12 @@ class RingLoop final : public Loop {
     }
     assert(in_flight_ > 0);  // else a task waits for something that nobody will complete
     io_uring_submit_and_wait(&ring_, 1);
+    complete();
+  }
+
+  void look() override {
+    if (in_flight_ == 0) return;
+    io_uring_submit_and_get_events(&ring_);
     complete();
   }
 
@@ -216,11 +232,26 @@ class SynchronousLoop final : public Loop {
 
  private:
   bool submit(Operation& operation) noexcept override {
+    // Whoever waits for input lets the others go on first.
+    if (operation.kind == Operation::Kind::poll) {
+      polls_.push_back(&operation);
+      return true;
+    }
     operation.result = call(operation);
     return false;
   }
 
-  void wait() override { assert(false); }  // nothing is ever pending here
+  void wait() override {
+    assert(!polls_.empty());  // else a task waits for something that nobody will complete
+    Operation& operation = *polls_.front();
+    polls_.pop_front();
+    operation.result = call(operation);
+    operation.waiter.resume();
+  }
+
+  void look() override {}
+
+  std::deque<Operation*> polls_;
 };
 
 Engine chosen(Engine asked) {
@@ -232,8 +263,28 @@ Engine chosen(Engine asked) {
 
 }  // namespace
 
+void Loop::take_turn() {
+  Turn* turn = std::exchange(first_turn_, nullptr);
+  if (turn == nullptr) return wait();
+  while (turn != nullptr) {
+    // The waiter may be the end of its own turn.
+    Turn& now = *turn;
+    turn = now.next;
+    now.waiter.resume();
+  }
+  look();
+}
+
 Task<void> Loop::readable(int descriptor) {
   Operation operation{.kind = Operation::Kind::poll, .descriptor = descriptor};
+  co_await perform(operation);
+}
+
+Task<void> Loop::sleep(std::chrono::nanoseconds delay) {
+  const int64_t count = std::max<int64_t>(delay.count(), 0);
+  Operation operation{.kind = Operation::Kind::sleep,
+                      .descriptor = -1,
+                      .delay = {.tv_sec = count / 1'000'000'000, .tv_nsec = count % 1'000'000'000}};
   co_await perform(operation);
 }
 

@@ -48,6 +48,8 @@ class SimLoop final : public Loop {
     next.resume();
   }
 
+  void look() override {}  // the seed decides at wait()
+
   std::mt19937_64 random_;
   std::vector<std::coroutine_handle<>> waiting_;
   std::function<void()> observer_;

@@ -15,6 +15,7 @@
 #include <optional>
 #include <utility>
 
+#include "async/frame_pool.h"
 #include "support/result.h"
 
 namespace vhdkit::async {
@@ -24,7 +25,7 @@ class Task;
 
 namespace detail {
 
-struct PromiseBase {
+struct PromiseBase : PooledFrame {
   std::coroutine_handle<> waiter;
 
   std::suspend_always initial_suspend() noexcept { return {}; }

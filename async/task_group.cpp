@@ -5,7 +5,7 @@ namespace vhdkit::async {
 // A coroutine that nobody awaits: it frees its own frame, then tells the group, which may be gone
 // afterwards.
 struct TaskGroup::Follower {
-  struct promise_type {
+  struct promise_type : PooledFrame {
     TaskGroup& group;
 
     promise_type(TaskGroup& its_group, Async<void>&) : group(its_group) {}
