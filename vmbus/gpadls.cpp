@@ -1,5 +1,6 @@
 #include "vmbus/gpadls.h"
 
+#include <iterator>
 #include <string>
 
 #include "support/checked.h"
@@ -98,12 +99,31 @@ const Gpadl* Gpadls::find(uint32_t gpadl) const {
   return list != lists_.end() && list->second.is_complete() ? &list->second.list : nullptr;
 }
 
+std::optional<uint32_t> Gpadls::relid_of(uint32_t gpadl) const {
+  const auto list = lists_.find(gpadl);
+  if (list == lists_.end()) return std::nullopt;
+  return list->second.list.relid;
+}
+
 Result<void> Gpadls::tear_down(uint32_t gpadl) {
   const auto list = lists_.find(gpadl);
   if (list == lists_.end())
     return fail(Errc::not_found, "GPADL " + std::to_string(gpadl) + ": there is none");
   forget(list);
   return {};
+}
+
+void Gpadls::tear_down_all_of(uint32_t relid) {
+  for (auto list = lists_.begin(); list != lists_.end();) {
+    const auto next = std::next(list);
+    if (list->second.list.relid == relid) forget(list);
+    list = next;
+  }
+}
+
+void Gpadls::tear_down_all() {
+  lists_.clear();
+  page_count_ = 0;
 }
 
 void Gpadls::forget(Lists::iterator list) {

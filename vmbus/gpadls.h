@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 
 #include "vmbus/guest_memory.h"
 
@@ -35,8 +36,12 @@ class Gpadls {
 
   // Null unless the list is complete. Until it is torn down.
   const Gpadl* find(uint32_t gpadl) const;
+  // Complete or not.
+  std::optional<uint32_t> relid_of(uint32_t gpadl) const;
   // Errors: not_found.
   Result<void> tear_down(uint32_t gpadl);
+  void tear_down_all_of(uint32_t relid);
+  void tear_down_all();
 
  private:
   struct Growing {

@@ -53,6 +53,12 @@ struct MessageHeader {
 };
 static_assert(OnDisk<MessageHeader> && sizeof(MessageHeader) == 8);
 
+// request_offers, unload (guest to host); all_offers_delivered, unload_response (host to guest).
+struct BareMessage {
+  MessageHeader header;
+};
+static_assert(OnDisk<BareMessage> && sizeof(BareMessage) == 8);
+
 // Guest to host.
 struct InitiateContact {
   MessageHeader header;

@@ -69,11 +69,13 @@ void Ring::copy_in(uint32_t index, std::span<const std::byte> from) const {
 
 // --- what the guest sends ---
 
-RingReader::RingReader(Ring ring, uint32_t max_packet_bytes)
+RingReader::RingReader(Ring ring, uint32_t max_packet_bytes, uint32_t read_index)
     : ring_(std::move(ring)),
       buffer_(std::min(max_packet_bytes, ring_.data_bytes())),
-      read_index_(0),
-      returned_index_(0) {}
+      read_index_(read_index),
+      returned_index_(read_index) {
+  assert(read_index < ring_.data_bytes());
+}
 
 Result<std::optional<Packet>> RingReader::next() {
   TRY_LET(const uint32_t write_index, ring_.index_at(write_index_offset));
@@ -135,7 +137,10 @@ bool RingReader::is_empty() {
 
 // --- what the guest receives ---
 
-RingWriter::RingWriter(Ring ring) : ring_(std::move(ring)), write_index_(0), published_index_(0) {}
+RingWriter::RingWriter(Ring ring, uint32_t write_index)
+    : ring_(std::move(ring)), write_index_(write_index), published_index_(write_index) {
+  assert(write_index < ring_.data_bytes());
+}
 
 Result<bool> RingWriter::has_room(uint32_t needed) {
   TRY_LET(const uint32_t read_index, ring_.index_at(read_index_offset));

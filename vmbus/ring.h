@@ -56,12 +56,16 @@ struct Packet {
 class RingReader {
  public:
   // max_packet_bytes: larger packets are corrupt; the ring's own size bounds it as well.
-  RingReader(Ring ring, uint32_t max_packet_bytes);
+  // read_index: where the next packet begins, below the ring's size; not 0 only where a channel
+  // goes on that was served before.
+  RingReader(Ring ring, uint32_t max_packet_bytes, uint32_t read_index = 0);
 
   // The next packet, in memory that the next call uses again; nothing where the ring is empty.
   // Errors: corrupt (an index outside the ring, a length beyond what was written); then the channel
   // is done for.
   Result<std::optional<Packet>> next();
+
+  uint32_t read_index() const { return read_index_; }
 
   // Lets the guest have the space of the packets that were read. True: it waits for that, so signal
   // it.
@@ -84,7 +88,10 @@ class RingReader {
 // Writes what the guest receives. Thread-bound.
 class RingWriter {
  public:
-  explicit RingWriter(Ring ring);
+  // write_index: as RingReader's read_index.
+  explicit RingWriter(Ring ring, uint32_t write_index = 0);
+
+  uint32_t write_index() const { return write_index_; }
 
   // One packet; payload: padded with zeroes to a multiple of 8. False: there is no room; then the
   // guest was asked to signal when there is. Errors: corrupt, as RingReader; invalid_argument

@@ -1,0 +1,56 @@
+// A partition for tests: keeps what the guest would have received.
+#pragma once
+
+#include <deque>
+#include <mutex>
+#include <vector>
+
+#include "vmbus/partition.h"
+
+namespace vhdkit::vmbus {
+
+class TestPartition final : public Partition {
+ public:
+  using Message = std::vector<std::byte>;
+  struct Flag {
+    Destination destination;
+    uint32_t flag;
+
+    friend bool operator==(const Flag&, const Flag&) = default;
+  };
+
+  bool post_message(Destination destination, std::span<const std::byte> message) override {
+    const std::lock_guard lock(mutex_);
+    if (messages_.size() >= slot_count) return false;
+    messages_.emplace_back(message.begin(), message.end());
+    message_destination = destination;
+    return true;
+  }
+  void set_event_flag(Destination destination, uint32_t flag) override {
+    const std::lock_guard lock(mutex_);
+    flags_.push_back({destination, flag});
+  }
+
+  // Takes the oldest message out; empty where there is none.
+  Message collect() {
+    const std::lock_guard lock(mutex_);
+    if (messages_.empty()) return {};
+    Message message = std::move(messages_.front());
+    messages_.pop_front();
+    return message;
+  }
+  std::vector<Flag> collect_flags() {
+    const std::lock_guard lock(mutex_);
+    return std::exchange(flags_, {});
+  }
+
+  size_t slot_count = 1;
+  Destination message_destination;
+
+ private:
+  std::mutex mutex_;
+  std::deque<Message> messages_;
+  std::vector<Flag> flags_;
+};
+
+}  // namespace vhdkit::vmbus
