@@ -115,11 +115,16 @@ Async<void> DynamicWriter::write_table() {
   co_return Result<void>();
 }
 
+// With the padding before it, which makes whole pages: those go into the page cache at once. What
+// lies before the first one is written already.
 Async<void> DynamicWriter::write_bitmaps() {
-  const std::vector<std::byte> ones(bitmap_bytes_, std::byte{0xff});
-  const std::span<const std::byte> bytes(ones);
+  std::vector<std::byte> padded(stride_ - header_.block_size_bytes);
+  std::fill(padded.end() - bitmap_bytes_, padded.end(), std::byte{0xff});
+  const std::span<const std::byte> pages(padded);
+  const std::span bitmap = pages.last(bitmap_bytes_);
   for (uint64_t i = 0; i < placed_count_; ++i) {
-    const uint64_t file_offset = data_offset(i) - bitmap_bytes_;
+    const std::span bytes = i == 0 ? bitmap : pages;
+    const uint64_t file_offset = data_offset(i) - bytes.size();
     CO_TRY(co_await file_.write(file_offset, bytes));
   }
   co_return Result<void>();
