@@ -5,20 +5,18 @@ Every command of a row runs once in each round, after one warm-up round, on the 
 a round is drawn anew, so that nothing periodic of the machine meets always the same one. On the disk each
 command's time includes making its output durable (fsync), since `vhd convert` always does that.
 
-The figures are medians. Beside them stand the ratios of the fastest runs: a virtual machine whose host takes
-back free memory makes any run several times slower that happens to meet such pages, whoever makes it; where the
-two ratios are far apart, that is what was measured.
+The figures are medians. Beside them stand the ratios of the fastest runs; where the two are far apart, the machine
+was measured. A virtual machine whose host takes back free memory makes any run several times slower that happens to
+meet such pages, whoever makes it, so as much memory as a run can fill is filled and freed before each.
 """
-import argparse
-import json
+import mmap
 import os
 import random
-import shutil
-import statistics
 import subprocess
-import sys
 import tempfile
 import time
+
+from shared import contest
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -116,30 +114,29 @@ def commands_for(vhd, source, source_format, target_format, raw, folder):
     }
 
 
+def get_memory_back():
+    """What is free now is this machine's: nobody has to wait for the host to give it."""
+    mmap.mmap(-1, 3 * GIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
+
+
 def measure(commands, runs, durable):
     """Name → medians, and the ratio of the first contender to each other one, pair by pair."""
-    samples = {name: [] for name in commands}
-    order = random.Random(time.monotonic_ns())
-    for round_index in range(runs + 1):
-        for name in order.sample(list(commands), len(commands)):
-            command, output = commands[name]
-            usage = Usage(command, output, durable)
-            if round_index > 0:
-                samples[name].append(usage)
-            os.unlink(output)
+    def run(command, output):
+        get_memory_back()
+        usage = Usage(command, output, durable)
+        os.unlink(output)
+        return usage
+    samples = contest.take_turns(runs, {name: lambda pair=pair: run(*pair) for name, pair in commands.items()})
     ours = samples["vhd"]
-    figures = {}
-    for name, usages in samples.items():
-        figures[name] = {
-            "wall_s": statistics.median(u.wall for u in usages),
-            "cpu_s": statistics.median(u.cpu for u in usages),
-            "memory_mib": max(u.memory_mib for u in usages),
-            "vhd_to_this_wall": statistics.median(o.wall / u.wall for o, u in zip(ours, usages)),
-            "vhd_to_this_cpu": statistics.median(o.cpu / u.cpu for o, u in zip(ours, usages)),
-            "vhd_to_this_best_wall": min(o.wall for o in ours) / min(u.wall for u in usages),
-            "vhd_to_this_best_cpu": min(o.cpu for o in ours) / min(u.cpu for u in usages),
-        }
-    return figures
+    return {name: {
+        "wall_s": contest.middle(usages, lambda u: u.wall),
+        "cpu_s": contest.middle(usages, lambda u: u.cpu),
+        "memory_mib": max(u.memory_mib for u in usages),
+        "vhd_to_this_wall": contest.middle_of_pairs(ours, usages, lambda a, b: a.wall / b.wall),
+        "vhd_to_this_cpu": contest.middle_of_pairs(ours, usages, lambda a, b: a.cpu / b.cpu),
+        "vhd_to_this_best_wall": min(o.wall for o in ours) / min(u.wall for u in usages),
+        "vhd_to_this_best_cpu": min(o.cpu for o in ours) / min(u.cpu for u in usages),
+    } for name, usages in samples.items()}
 
 
 def bench_copies(vhd, folder, place, inputs, runs, rows):
@@ -231,10 +228,10 @@ def bench_info(vhd, folder, runs, rows):
     image = os.path.join(folder, "huge.vhdx")
     subprocess.run([vhd, "create", "-q", "-f", "vhdx", "-o", "block_size=1M", image, "64T"], check=True)
     usages = [Usage([vhd, "info", image], image, False) for _ in range(4 * runs)][runs:]
-    wall = statistics.median(u.wall for u in usages)
+    wall = contest.middle(usages, lambda u: u.wall)
     memory = max(u.memory_mib for u in usages)
     peer = [Usage(["qemu-img", "info", "-f", "vhdx", image], image, False) for _ in range(runs)]
-    peer_wall = statistics.median(u.wall for u in peer)
+    peer_wall = contest.middle(peer, lambda u: u.wall)
     rows.append({"place": "tmpfs", "input": "64 TiB VHDX", "pair": "info", "wall_s": wall, "memory_mib": memory,
                  "qemu_wall_s": peer_wall})
     print(f"info of a 64 TiB VHDX with 1 MiB blocks: {wall * 1000:.1f} ms, {memory:.0f} MiB "
@@ -243,34 +240,22 @@ def bench_info(vhd, folder, runs, rows):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--vhd", required=True, help="the vhd program")
-    parser.add_argument("--runs", type=int, default=5, help="counted runs of each command (5)")
+    parser = contest.options(__doc__)
     parser.add_argument("--inputs", default="abc", help="which of a, b, c (abc)")
     parser.add_argument("--places", default="tmpfs,disk,xfs,info", help="which of tmpfs, disk, xfs, info")
-    parser.add_argument("--tmpfs", default="/dev/shm")
-    parser.add_argument("--disk", default=tempfile.gettempdir())
-    parser.add_argument("--json", help="write the figures to this file too")
-    arguments = parser.parse_args()
+    options = parser.parse_args()
     rows = []
     print_header()
-    for place in arguments.places.split(","):
-        parent = arguments.tmpfs if place in ("tmpfs", "info") else arguments.disk
-        folder = tempfile.mkdtemp(prefix="vhdkit-bench-", dir=parent)
-        try:
+    for place in options.places.split(","):
+        with contest.working_folder(options.memory if place in ("tmpfs", "info") else options.disk) as folder:
             if place == "xfs":
-                bench_clones(arguments.vhd, folder, arguments.runs, rows)
+                bench_clones(options.vhd, folder, options.runs, rows)
             elif place == "info":
-                bench_info(arguments.vhd, folder, arguments.runs, rows)
+                bench_info(options.vhd, folder, options.runs, rows)
             else:
-                bench_copies(arguments.vhd, folder, place, arguments.inputs, arguments.runs, rows)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-    if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(rows, file, indent=1, ensure_ascii=False)
-    return 0
+                bench_copies(options.vhd, folder, place, options.inputs, options.runs, rows)
+    contest.save(options.json, rows)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

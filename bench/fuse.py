@@ -5,16 +5,13 @@ The same fio jobs run on the same content through each server, in an order drawn
 warm-up round; ratios are medians of the rounds' own ratios. passthrough_ll serves a raw file; it is compiled from
 the example that libfuse3-dev brings. O_DIRECT keeps the kernel's cache out, so every request reaches the server.
 """
-import argparse
 import contextlib
-import json
 import os
 import random
-import shutil
-import statistics
 import subprocess
-import tempfile
 import time
+
+from shared import contest
 
 MIB = 1 << 20
 DISK_BYTES = 1024 * MIB
@@ -54,11 +51,8 @@ class Server:
         """Requests a second, server CPU microseconds a request."""
         mode, size, depth = row
         before = self.cpu_seconds()
-        command = ["fio", "--name=job", f"--filename={self.file}", "--ioengine=io_uring", "--direct=1", f"--rw={mode}",
-                   f"--bs={size}", f"--iodepth={depth}", f"--size={DISK_BYTES}", "--time_based", f"--runtime={SECONDS}",
-                   "--randrepeat=1", "--norandommap", "--gtod_reduce=1", "--output-format=json"]
-        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        side = json.loads(said)["jobs"][0]["write" if "write" in mode else "read"]
+        side = contest.fio(self.file, mode, size, depth, True, f"--size={DISK_BYTES}", "--time_based",
+                           f"--runtime={SECONDS}")
         return side["iops"], (self.cpu_seconds() - before) * 1e6 / max(side["total_ios"], 1)
 
     def stop(self):
@@ -112,17 +106,11 @@ def start_servers(vhd_mount, folder, raw, images):
 
 def compare(runs, servers, row):
     """Name → (median rate, median CPU, ratio of ours to it in rate, ours less its CPU)."""
-    samples = {server.name: [] for server in servers}
-    order = random.Random(time.monotonic_ns())
-    for index in range(runs + 1):
-        for server in order.sample(servers, len(servers)):
-            figures = server.run(row)
-            if index > 0:
-                samples[server.name].append(figures)
+    samples = contest.take_turns(runs, {server.name: lambda server=server: server.run(row) for server in servers})
     ours = samples["vhd-mount"]
-    return {name: (statistics.median(s[0] for s in seen), statistics.median(s[1] for s in seen),
-                   statistics.median(o[0] / s[0] for o, s in zip(ours, seen)),
-                   statistics.median(o[1] - s[1] for o, s in zip(ours, seen))) for name, seen in samples.items()}
+    return {name: (contest.middle(seen, lambda s: s[0]), contest.middle(seen, lambda s: s[1]),
+                   contest.middle_of_pairs(ours, seen, lambda a, b: a[0] / b[0]),
+                   contest.middle_of_pairs(ours, seen, lambda a, b: a[1] - b[1])) for name, seen in samples.items()}
 
 
 def show(row, figures, results):
@@ -153,23 +141,13 @@ def bench(vhd, vhd_mount, folder, runs, results):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--vhd", required=True, help="the vhd program; vhd-mount is taken from the same build")
-    parser.add_argument("--runs", type=int, default=5, help="rounds after the warm-up (5)")
-    parser.add_argument("--json", help="write the figures to this file too")
-    parser.add_argument("--memory", default="/dev/shm", help="a folder on tmpfs")
-    options = parser.parse_args()
+    options = contest.options(__doc__).parse_args()
     vhd_mount = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(options.vhd))), "fuse", "vhd-mount")
     print("requests a second and server CPU of each; in brackets ours against theirs: rate, CPU")
     results = []
-    folder = tempfile.mkdtemp(prefix="vhdkit-bench-", dir=options.memory)
-    try:
+    with contest.working_folder(options.memory) as folder:
         bench(options.vhd, vhd_mount, folder, options.runs, results)
-    finally:
-        shutil.rmtree(folder)
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(results, file, indent=1)
+    contest.save(options.json, results)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,17 @@
 #!/usr/bin/env python3
 """Requests to an image against io_uring on a raw file (fio) and against qemu-img bench on the same image.
 
-Every contender of a row runs in turn, A B C A B C …, after one warm-up round; ratios are medians of the
-rounds' own ratios. Rates say little on a shared machine: the CPU time of a request stands beside them.
+Every contender of a row runs once in each round, in an order drawn anew, after one warm-up round; ratios are medians of
+the rounds' own ratios. Rates say little on a shared machine: the CPU time of a request stands beside them.
 """
-import argparse
 import json
 import os
 import re
 import resource
-import shutil
-import statistics
 import subprocess
-import tempfile
 import time
+
+from shared import contest
 
 MIB = 1 << 20
 QEMU_NAME = {"vhd": "vpc", "vhdx": "vhdx"}
@@ -54,17 +52,16 @@ def run_ours(vhd, image, row):
 
 
 def run_fio(raw, row):
-    """Without clock readings for each request, submitting as many as are free at once: its best. Its own
-    CPU figures leave the kernel's workers out, so the process's are taken, less those of one request."""
-    def command(count):
-        return ["taskset", "-c", "0", "fio", "--name=raw", f"--filename={raw}", "--ioengine=io_uring",
-                f"--iodepth={row.depth}", f"--bs={row.size}", f"--direct={int(row.direct)}", "--randrepeat=1",
-                f"--rw=rand{'write' if row.writes else 'read'}", f"--number_ios={count}", f"--size={DISK_BYTES}",
-                "--io_size=100G", "--output-format=json", "--norandommap", "--gtod_reduce=1",
-                f"--iodepth_batch={row.depth}", f"--iodepth_batch_complete_max={row.depth}"]
-    _, idle, _ = timed(command(1))
-    _, cpu, said = timed(command(row.count))
-    side = json.loads(said)["jobs"][0]["write" if row.writes else "read"]
+    """Its own CPU figures leave the kernel's workers out, so the process's are taken, less those of one request."""
+    def run(count):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        side = contest.fio(raw, "randwrite" if row.writes else "randread", row.size, row.depth, row.direct,
+                           f"--number_ios={count}", f"--size={DISK_BYTES}", "--io_size=100G",
+                           f"--iodepth_batch={row.depth}", f"--iodepth_batch_complete_max={row.depth}", processor="0")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return side, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    _, idle = run(1)
+    side, cpu = run(row.count)
     return side["iops"], (cpu - idle) * 1e6 / side["total_ios"]
 
 
@@ -101,16 +98,11 @@ def make_chain(vhd, base, folder):
 
 def compare(runs, contenders):
     """Name → (median rate, median CPU, ratio of ours to it in rate, in CPU)."""
-    samples = {name: [] for name in contenders}
-    for index in range(runs + 1):
-        for name, run in contenders.items():
-            figures = run()
-            if index > 0:
-                samples[name].append(figures)
-    ours = samples["vhd"]
-    return {name: (statistics.median(s[0] for s in seen), statistics.median(s[1] for s in seen),
-                   statistics.median(o[0] / s[0] for o, s in zip(ours, seen)),
-                   statistics.median(o[1] / s[1] for o, s in zip(ours, seen))) for name, seen in samples.items()}
+    samples = contest.take_turns(runs, contenders)
+    return {name: (contest.middle(seen, lambda s: s[0]), contest.middle(seen, lambda s: s[1]),
+                   contest.middle_of_pairs(samples["vhd"], seen, lambda a, b: a[0] / b[0]),
+                   contest.middle_of_pairs(samples["vhd"], seen, lambda a, b: a[1] / b[1]))
+            for name, seen in samples.items()}
 
 
 def show(place, image_name, row, figures, results):
@@ -160,12 +152,7 @@ def allocations(vhd, folder, place, runs, results):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--vhd", required=True, help="the program")
-    parser.add_argument("--runs", type=int, default=5, help="rounds after the warm-up (5)")
-    parser.add_argument("--json", help="write the figures to this file too")
-    parser.add_argument("--memory", default="/dev/shm", help="a folder on tmpfs")
-    parser.add_argument("--disk", default="/var/tmp", help="a folder on the disk")
+    parser = contest.options(__doc__)
     parser.add_argument("--only", choices=["tmpfs", "disk"], help="one of the two places")
     options = parser.parse_args()
     print("requests a second and CPU of each; in brackets ours to theirs: rate, CPU")
@@ -173,15 +160,10 @@ def main():
     for place, parent in (("tmpfs", options.memory), ("disk", options.disk)):
         if options.only not in (None, place):
             continue
-        folder = tempfile.mkdtemp(prefix="vhdkit-bench-", dir=parent)
-        try:
+        with contest.working_folder(parent) as folder:
             overwrites(options.vhd, folder, place, options.runs, results)
             allocations(options.vhd, folder, place, options.runs, results)
-        finally:
-            shutil.rmtree(folder)
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(results, file, indent=1)
+    contest.save(options.json, results)
 
 
 if __name__ == "__main__":
