@@ -19,6 +19,7 @@ IMPORTS = {
     "vhdx": ["support", "async", "disk"],
     "image": ["support", "async", "disk", "libvhd", "vhdx"],
     "vmbus": ["support", "async"],
+    "vsp-storage": ["support", "async", "disk", "vmbus"],
     "tools": ["support", "async", "disk", "image"],
     "fuse": ["support", "async", "disk", "image", "tools"],
 }
