@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "vsp-storage/scsi/optical_unit.h"
 #include "vsp-storage/scsi/test_initiator.h"
 
 namespace vhdkit::scsi {
@@ -123,7 +124,7 @@ TEST_CASE("REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS: the reset of a unit") {
 }
 
 TEST_CASE("tables are well made") {
-  for (const auto& operations : {disk_operations(true)})
+  for (const auto& operations : {disk_operations(true), optical_operations()})
     for (const Operation* const each : operations) {
       CAPTURE(each->name);
       CHECK(each->usage[0] == each->opcode);
