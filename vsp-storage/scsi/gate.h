@@ -119,7 +119,9 @@ class Gate {
   void leave_alone() noexcept;
   void all_have_left() noexcept;
 
-  std::atomic<uint32_t> state_ = 0;  // how many share it, and `closed`
+  // How many share it, and `closed`. On a line of its own: what lies beside it is read for every
+  // command, and this is written.
+  alignas(64) std::atomic<uint32_t> state_ = 0;
   std::mutex mutex_;
   bool somebody_is_alone_ = false;
   Queue sharing_;

@@ -2,15 +2,14 @@
 
 #include <doctest/doctest.h>
 
-#include <algorithm>
 #include <atomic>
 #include <cstdlib>
-#include <mutex>
+#include <functional>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "async/task.h"
+#include "vsp-storage/scsi/test_mailbox.h"
 
 namespace vhdkit::scsi {
 namespace {
@@ -94,65 +93,45 @@ TEST_CASE("who cannot wait is not let in") {
   visits.step.go_on();
 }
 
-// A thread with coroutines of its own, and the list by which others hand them back.
-class Worker final : public Resumer {
- public:
-  void resume(std::coroutine_handle<> waiter) override {
-    const std::scoped_lock lock(mutex_);
-    ready_.push_back(waiter);
-  }
-  void run(Gate& gate, std::atomic<int>& sharing, std::atomic<int>& alone, uint64_t& counter) {
-    constexpr int rounds = 3000, tasks_at_once = 4;
-    std::vector<Task<void>> tasks;
-    for (int i = 0; i < tasks_at_once; ++i) {
-      tasks.push_back(visits(gate, *this, sharing, alone, counter, rounds, i));
-      tasks.back().start();
-    }
-    while (!std::ranges::all_of(tasks, [](const Task<void>& task) { return task.done(); })) {
-      std::vector<std::coroutine_handle<>> ready;
-      {
-        const std::scoped_lock lock(mutex_);
-        ready.swap(ready_);
-      }
-      for (const auto waiter : ready) waiter.resume();
-      std::this_thread::yield();
-    }
-  }
-
- private:
-  static Task<void> visits(Gate& gate, Worker& worker, std::atomic<int>& sharing,
-                           std::atomic<int>& alone, uint64_t& counter, int rounds, int index) {
-    const auto thread = std::this_thread::get_id();
-    for (int round = 0; round < rounds; ++round) {
-      if ((round + index) % 5 == 0) {
-        const Gate::Pass pass = co_await gate.enter_alone(&worker);
-        if (!pass || sharing != 0 || alone++ != 0) std::abort();
-        ++counter;  // no atomic: nobody else is inside
-        --alone;
-      } else {
-        const Gate::Pass pass = co_await gate.enter(&worker);
-        ++sharing;
-        if (!pass || alone != 0) std::abort();
-        --sharing;
-      }
-      if (std::this_thread::get_id() != thread) std::abort();
-    }
-  }
-
-  std::mutex mutex_;
-  std::vector<std::coroutine_handle<>> ready_;
+struct Shared {
+  Gate gate;
+  std::atomic<int> sharing = 0;
+  std::atomic<int> alone = 0;
+  uint64_t counter = 0;  // of those who were alone: no atomic, nobody else is inside
 };
 
+Task<void> come_and_go(Shared& shared, Mailbox& mailbox, int index) {
+  constexpr int rounds = 3000;
+  const auto thread = std::this_thread::get_id();
+  for (int round = 0; round < rounds; ++round) {
+    if ((round + index) % 5 == 0) {
+      const Gate::Pass pass = co_await shared.gate.enter_alone(&mailbox);
+      if (!pass || shared.sharing != 0 || shared.alone++ != 0) std::abort();
+      ++shared.counter;
+      --shared.alone;
+    } else {
+      const Gate::Pass pass = co_await shared.gate.enter(&mailbox);
+      ++shared.sharing;
+      if (!pass || shared.alone != 0) std::abort();
+      --shared.sharing;
+    }
+    if (std::this_thread::get_id() != thread) std::abort();
+  }
+}
+
+void come_and_go_with_four(Shared& shared) {
+  Mailbox mailbox;
+  std::vector<Task<void>> tasks;
+  for (int index = 0; index < 4; ++index) tasks.push_back(come_and_go(shared, mailbox, index));
+  mailbox.run(tasks);
+}
+
 TEST_CASE("a gate between threads lets nobody in beside who is alone, and forgets nobody") {
-  Gate gate;
-  std::atomic<int> sharing = 0, alone = 0;
-  uint64_t counter = 0;
-  Worker workers[3];
+  Shared shared;
   std::vector<std::thread> threads;
-  for (Worker& worker : workers)
-    threads.emplace_back([&] { worker.run(gate, sharing, alone, counter); });
+  for (int i = 0; i < 3; ++i) threads.emplace_back(come_and_go_with_four, std::ref(shared));
   for (std::thread& thread : threads) thread.join();
-  CHECK(counter == 3 * 4 * 600);
+  CHECK(shared.counter == 3 * 4 * 600);
 }
 
 }  // namespace
