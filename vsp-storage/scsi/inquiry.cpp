@@ -142,6 +142,7 @@ Outcome standard_inquiry(const Identity& identity, uint16_t device_standard,
   constexpr uint8_t removable = 0x80, version = 0x06, hierarchical_and_format_2 = 0x12,
                     command_queuing = 0x02;
   const Cdb cdb(command);
+  if (cdb.bit(1, 1)) return invalid_in_cdb({.byte = 1, .bit = 1});  // CMDDT of SPC-2
   if (cdb.u8(2) != 0) return invalid_in_cdb({.byte = 2});
   ParameterData data;
   data.put8(identity.device_type);

@@ -68,6 +68,7 @@ TEST_CASE("INQUIRY: EVPD: a page code without EVPD, and a page that there is not
   const Outcome no_evpd = test.initiator.in(bytes_of_values({0x12, 0, 0x83, 0, 255, 0}), 255);
   CHECK(said(no_evpd) == "5/24/00");
   CHECK(field(no_evpd) == "cdb 2");
+  CHECK(field(test.initiator.in(bytes_of_values({0x12, 2, 0, 0, 255, 0}), 255)) == "cdb 1.1");
   CHECK(field(test.initiator.in(vpd(0x89), 255)) == "cdb 2");
 }
 
