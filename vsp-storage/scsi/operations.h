@@ -13,7 +13,7 @@ namespace vhdkit::scsi {
 
 // How a command passes the unit's gate: see gate.h.
 enum class Entrance : uint8_t {
-  open,    // it touches no block
+  open,    // it neither reads nor writes a block
   shared,  // others run at once
   alone,   // nothing else runs
   itself,  // the handler does it

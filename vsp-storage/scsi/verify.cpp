@@ -21,6 +21,10 @@ struct Comparison {
   uint32_t block_bytes;
   Check check;
   Buffers data;  // holds what it is compared with
+  // Passed for each piece by itself, or whoever wants to be alone would wait for all of them. Null:
+  // the caller is inside.
+  Gate* gate;
+  Resumer* resumer;
 };
 static_assert(std::is_trivially_destructible_v<Comparison>);
 
@@ -35,11 +39,19 @@ std::optional<size_t> difference(const Comparison& what, uint64_t done,
   return std::nullopt;
 }
 
+Async<void> read_piece(disk::Disk& disk, const Comparison& what, uint64_t done,
+                       std::span<std::byte> piece) {
+  if (what.gate == nullptr) co_return co_await disk.read(what.disk_offset + done, piece);
+  const Gate::Pass pass = co_await what.gate->enter(what.resumer);
+  if (!pass) co_return fail(Errc::busy, "another command has the unit alone");
+  co_return co_await disk.read(what.disk_offset + done, piece);
+}
+
 async::Task<Outcome> compare(disk::Disk& disk, Comparison what) {
   std::vector<std::byte> buffer(std::min(what.bytes, limits::piece_bytes));
   for (uint64_t done = 0; done < what.bytes;) {
     const std::span piece = std::span(buffer).first(std::min(buffer.size(), what.bytes - done));
-    const Result<void> read = co_await disk.read(what.disk_offset + done, piece);
+    const Result<void> read = co_await read_piece(disk, what, done, piece);
     if (!read) co_return failed(read.error(), Access::read);
     if (const auto at = difference(what, done, piece)) co_return miscompare_at(done + *at);
     done += piece.size();
@@ -49,7 +61,7 @@ async::Task<Outcome> compare(disk::Disk& disk, Comparison what) {
 
 }  // namespace
 
-async::Task<Outcome> verify(DiskState&, disk::Disk& disk, const Command& command) {
+async::Task<Outcome> verify(DiskState& unit, disk::Disk& disk, const Command& command) {
   const Cdb cdb(command);
   const disk::Geometry& geometry = disk.geometry();
   const uint32_t block_bytes = geometry.logical_sector_bytes;
@@ -63,7 +75,9 @@ async::Task<Outcome> verify(DiskState&, disk::Disk& disk, const Command& command
                   .bytes = range.count * block_bytes,
                   .block_bytes = block_bytes,
                   .check = Check(check),
-                  .data = usable_data(command, Direction::to_device)};
+                  .data = usable_data(command, Direction::to_device),
+                  .gate = &unit.gate,
+                  .resumer = command.resumer};
   uint64_t needed = 0;
   if (what.check == Check::same_bytes) needed = what.bytes;
   if (what.check == Check::same_block) needed = std::min<uint64_t>(what.bytes, block_bytes);
@@ -98,7 +112,9 @@ async::Task<Outcome> write_and_verify(DiskState& unit, disk::Disk& disk, const C
                         .bytes = transfer->bytes,
                         .block_bytes = block_bytes,
                         .check = Check(check),
-                        .data = buffers};
+                        .data = buffers,
+                        .gate = nullptr,
+                        .resumer = nullptr};
   Outcome outcome = co_await compare(disk, what);
   if (outcome.status != Status::good) co_return outcome;
   outcome.transferred_bytes = transfer->bytes;
@@ -127,7 +143,9 @@ async::Task<Outcome> compare_and_write(DiskState& unit, disk::Disk& disk, const 
                         .bytes = bytes,
                         .block_bytes = block_bytes,
                         .check = Check::same_bytes,
-                        .data = data};
+                        .data = data,
+                        .gate = nullptr,
+                        .resumer = nullptr};
   Outcome outcome = co_await compare(disk, what);
   if (outcome.status != Status::good) co_return outcome;
   std::vector<std::byte> instance(bytes);

@@ -6,7 +6,8 @@
 
 namespace vhdkit::scsi {
 
-// Content is read in pieces of at most limits::piece_bytes. What differs ends with MISCOMPARE, and
+// Content is read in pieces of at most limits::piece_bytes; VERIFY passes the gate for each, the
+// others for the whole command. What differs ends with MISCOMPARE, and
 // INFORMATION is the first differing byte's place in the compared range.
 
 // SBC-3 5.26 to 5.29. BYTCHK 0: every block can be read; 1: each is the one in the buffers; 3: each

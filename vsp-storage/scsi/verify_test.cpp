@@ -262,6 +262,26 @@ TEST_CASE("COMPARE AND WRITE waits for what runs, and what comes later waits for
   CHECK(test.content(0, 1) == test.blocks(1, 9));
 }
 
+TEST_CASE("COMPARE AND WRITE does not wait for the whole of a long VERIFY") {
+  TestDisk test;
+  ResumeHere resumer;
+  test.disk.holds_reads = true;
+  Running verifying(test.unit, test.disk, cdb16(0x8f, {.count = 1024}), Direction::none, {},
+                    &resumer);
+  Running comparing(test.unit, test.disk, caw(0, 1), Direction::to_device, Bytes(1024), &resumer);
+  CHECK(test.disk.held.size() == 1);
+  test.disk.held[0].resume();
+  CHECK(test.disk.held.size() == 2);
+  CHECK_FALSE(verifying.task.done());
+  test.disk.held[1].resume();
+  REQUIRE(comparing.task.done());
+  CHECK(said(comparing.task.take()) == "good");
+  REQUIRE(test.disk.held.size() == 3);
+  test.disk.held[2].resume();
+  REQUIRE(verifying.task.done());
+  CHECK(said(verifying.task.take()) == "good");
+}
+
 TEST_CASE("a command that may not wait is told that the unit is busy") {
   TestDisk test;
   ResumeHere resumer;
