@@ -178,9 +178,9 @@ async::Task<Outcome> unmap(DiskState& unit, disk::Disk& disk, const Command& com
 async::Task<Outcome> write_same(DiskState& unit, disk::Disk& disk, const Command& command) {
   const disk::Geometry& geometry = disk.geometry();
   const uint32_t block_bytes = geometry.logical_sector_bytes;
+  if (unit.is_write_protected(geometry)) co_return check_condition(sense::write_protected);
   const auto parsed = parse_write_same(unit, geometry, command);
   if (!parsed) co_return parsed.error();
-  if (unit.is_write_protected(geometry)) co_return check_condition(sense::write_protected);
   std::vector<std::byte> block(block_bytes);
   const uint64_t data_bytes = parsed->has_data ? block_bytes : 0;
   if (parsed->has_data) {

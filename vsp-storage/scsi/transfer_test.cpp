@@ -195,11 +195,17 @@ TEST_CASE("ReadOnlySBC: a disk that is open for reading, and one that is protect
   initiator.settle();
   const Bytes one = test.blocks(1, 1);
   const std::pair<Bytes, Bytes> commands[] = {
-      {cdb6(0x0a, {.count = 1}), one},  {cdb10(0x2a, {.count = 1}), one},
-      {cdb12(0xaa, {.count = 1}), one}, {cdb16(0x8a, {.count = 1}), one},
-      {cdb10(0x2e, {.count = 1}), one}, {cdb12(0xae, {.count = 1}), one},
-      {cdb16(0x8e, {.count = 1}), one}, {cdb10(0x41, {.count = 1}), one},
+      {cdb6(0x0a, {.count = 1}), one},
+      {cdb10(0x2a, {.count = 1}), one},
+      {cdb12(0xaa, {.count = 1}), one},
+      {cdb16(0x8a, {.count = 1}), one},
+      {cdb10(0x2e, {.count = 1}), one},
+      {cdb12(0xae, {.count = 1}), one},
+      {cdb16(0x8e, {.count = 1}), one},
+      {cdb10(0x41, {.count = 1}), one},
       {cdb16(0x93, {.count = 1}), one},
+      {cdb10(0x41, {.count = 1, .flags = 8}), one},
+      {cdb16(0x93, {.count = 1, .flags = 8}), one},
   };
   for (const auto& [cdb, data] : commands) CHECK(said(initiator.out(cdb, data)) == "7/27/00");
   Bytes compare_and_write = cdb16(0x89, {});
