@@ -33,7 +33,6 @@ TEST_CASE("a reset is told to everybody and gives up what does not last") {
   TestInitiator other(test.unit, test.disk, 2);
   other.settle();
   CHECK(said(other.none(bytes_of_values({0x16, 0, 0, 0, 0, 0}))) == "good");
-  CHECK(said(test.initiator.test_unit_ready()) == "good");
   CHECK(said(test.initiator.read({.count = 1})) == "conflict");
   const Bytes protect = bytes_of_values({0, 0, 0, 0, 0x0a, 10, 0, 0x10, 0x08, 0, 0, 0, 0, 0, 0, 0});
   CHECK(said(other.out(bytes_of_values({0x15, 0x10, 0, 0, 16, 0}), protect)) == "good");

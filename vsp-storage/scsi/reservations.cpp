@@ -46,8 +46,9 @@ bool Reservations::is_held_by(uint64_t initiator) const {
 
 bool Reservations::conflicts(uint64_t initiator, Conduct conduct) const {
   const std::scoped_lock lock(mutex_);
-  if (conduct == Conduct::harmless) return false;
+  if (conduct == Conduct::always) return false;
   if (unit_holder_) return *unit_holder_ != initiator;
+  if (conduct == Conduct::harmless) return false;
   if (!reservation_ || is_held_by(initiator)) return false;
   if (is_registrants(reservation_->type) && find(initiator) != nullptr) return false;
   return conduct == Conduct::writes || !is_write_exclusive(reservation_->type);

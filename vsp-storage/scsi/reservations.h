@@ -22,9 +22,10 @@ enum class ReservationType : uint8_t {
   exclusive_access_all_registrants = 8,
 };
 
-// What a command is in the table of conflicts (SPC-4 table 68, SBC-3 table 13).
+// What a command is in the tables of conflicts (SPC-4 table 68, SBC-3 table 13).
 enum class Conduct : uint8_t {
-  harmless,  // done for everybody
+  always,    // done for everybody
+  harmless,  // done for everybody, but not while RESERVE keeps the unit (SPC-2 table 10)
   reads,     // done while others may still read
   writes,    // done for who holds the reservation, and registrants where it is theirs as well
 };

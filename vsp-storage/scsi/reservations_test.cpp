@@ -356,6 +356,14 @@ TEST_CASE("RESERVE 6, 10: Simple, 2Initiators, LUNReset") {
     CHECK(reading(trio.second) == "conflict");
     CHECK(writing(trio.initiator) == "good");
     CHECK(said(trio.second.in(bytes_of_values({0x12, 0, 0, 0, 36, 0}), 36)) == "good");
+    CHECK(said(trio.second.in(bytes_of_values({0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0}), 16)) ==
+          "good");
+    CHECK(said(trio.second.none(bytes_of_values({0x1e, 0, 0, 0, 0, 0}))) == "good");
+    CHECK(said(trio.second.none(bytes_of_values({0x1e, 0, 0, 0, 1, 0}))) == "conflict");
+    CHECK(said(trio.second.test_unit_ready()) == "conflict");
+    const Bytes mode_sense = bytes_of_values({0x1a, 0, 0x3f, 0, 255, 0});
+    CHECK(said(trio.initiator.in(mode_sense, 255)) == "good");
+    CHECK(said(trio.second.in(mode_sense, 255)) == "conflict");
     CHECK(Trio::send(trio.second, {.action = register_key, .action_key = key2}) == "conflict");
     CHECK(said(trio.second.none(give)) == "good");  // not its own: nothing happens
     CHECK(said(trio.second.none(take)) == "conflict");
