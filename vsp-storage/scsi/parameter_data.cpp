@@ -55,10 +55,7 @@ Outcome answer(const Command& command, std::span<const std::byte> data,
   const Buffers buffers = usable_data(command, Direction::from_device);
   const uint64_t wanted = std::min<uint64_t>(data.size(), allocation_length);
   const uint64_t moved = std::min(wanted, total_bytes(buffers));
-  for_each_part(buffers, 0, moved, [&data](std::byte* part, size_t length, size_t at) {
-    std::memcpy(part, data.data() + at, length);
-    return true;
-  });
+  copy_to(buffers, 0, data.first(moved));
   return {.transferred_bytes = moved, .overrun = moved < wanted};
 }
 
@@ -69,6 +66,14 @@ Checked<std::vector<std::byte>> take_parameters(const Command& command, size_t l
   std::vector<std::byte> bytes(length);
   copy_from(buffers, 0, bytes);
   return bytes;
+}
+
+void copy_to(Buffers data, uint64_t data_offset, std::span<const std::byte> bytes) {
+  for_each_part(data, data_offset, bytes.size(),
+                [&bytes](std::byte* part, size_t length, size_t at) {
+                  std::memcpy(part, bytes.data() + at, length);
+                  return true;
+                });
 }
 
 void copy_from(Buffers data, uint64_t data_offset, std::span<std::byte> bytes) {

@@ -51,7 +51,8 @@ Outcome answer(const Command& command, std::span<const std::byte> data, uint64_t
 // bounded otherwise. Errors: PARAMETER LIST LENGTH ERROR where the buffers hold less.
 Checked<std::vector<std::byte>> take_parameters(const Command& command, size_t length);
 
-// Copies from the guest's buffers. REQUIRES: they hold data_offset + bytes.size().
+// Copies between the guest's buffers and bytes. REQUIRES: they hold data_offset + bytes.size().
+void copy_to(Buffers data, uint64_t data_offset, std::span<const std::byte> bytes);
 void copy_from(Buffers data, uint64_t data_offset, std::span<std::byte> bytes);
 // Where buffers and bytes differ first, counted from data_offset. REQUIRES: as copy_from().
 std::optional<size_t> first_difference(Buffers data, uint64_t data_offset,

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "vsp-storage/scsi/parameter_data.h"
+
 namespace vhdkit::scsi {
 namespace {
 
@@ -39,8 +41,29 @@ async::Task<Outcome> move_cut(DiskState& unit, disk::Disk& disk, const Command& 
   co_return co_await move(unit, disk, command, what);
 }
 
+// Buffers that end inside a block get the part of it that they hold.
+async::Task<Outcome> read_short(DiskState& unit, disk::Disk& disk, const Command& command,
+                                Move what) {
+  const Transfer& transfer = what.transfer;
+  Outcome outcome;
+  if (transfer.bytes != 0) outcome = co_await move_cut(unit, disk, command, what);
+  if (outcome.status != Status::good) co_return outcome;
+  const Gate::Pass pass = co_await unit.gate.enter(command.resumer);
+  if (!pass) co_return busy();
+  std::vector<std::byte> block(disk.geometry().logical_sector_bytes);
+  const std::span<std::byte> bytes(block);
+  const Result<void> read = co_await disk.read(transfer.disk_offset + transfer.bytes, bytes);
+  if (!read) co_return failed(read.error(), Access::read);
+  const uint64_t held = total_bytes(transfer.buffers);
+  copy_to(transfer.buffers, transfer.bytes, bytes.first(held - transfer.bytes));
+  co_return Outcome{.transferred_bytes = held, .overrun = true};
+}
+
 async::Task<Outcome> start(DiskState& unit, disk::Disk& disk, const Command& command, Move what) {
   Transfer& transfer = what.transfer;
+  if (transfer.overrun && what.access == Access::read &&
+      total_bytes(transfer.buffers) != transfer.bytes)
+    return read_short(unit, disk, command, what);
   if (transfer.bytes == 0) return done({.overrun = transfer.overrun});
   const auto whole = exactly(transfer.buffers, transfer.bytes);
   if (!whole) return move_cut(unit, disk, command, what);

@@ -40,11 +40,13 @@ class CutBuffers {
 // The buffers themselves where a cut falls between two of them; nothing where one must be cut.
 std::optional<Buffers> exactly(Buffers buffers, uint64_t bytes);
 
-// SBC-3 5.8 to 5.11. FUA needs no flush: what is read is the newest, wherever it lies, and a guest
-// cannot tell the two apart before a crash; one that wants it durable has SYNCHRONIZE CACHE.
+// SBC-3 5.8 to 5.11. Of a block that the buffers hold in part, that part is moved as well. FUA
+// needs no flush: what is read is the newest, wherever it lies, and a guest cannot tell the two
+// apart before a crash; one that wants it durable has SYNCHRONIZE CACHE.
 async::Task<Outcome> read_blocks(DiskState& unit, disk::Disk& disk, const Command& command);
 
-// SBC-3 5.31 to 5.34. Durable with FUA and where the write cache is off.
+// SBC-3 5.31 to 5.34. A part of a block is not written. Durable with FUA and where the write cache
+// is off.
 async::Task<Outcome> write_blocks(DiskState& unit, disk::Disk& disk, const Command& command);
 
 // An outcome that is known already.
