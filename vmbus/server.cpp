@@ -386,6 +386,7 @@ Result<void> Server::open(Relid relid, Channel& channel, const OpenChannel& requ
                                 .user_data = request.user_data}));
   doorbells_.connect(relid, *doorbell);
   channel.use = Use::open;
+  channel.was_broken_off = false;
   channel.ring_gpadl = request.ring_gpadl;
   ++open_count_;
   return {};
@@ -394,7 +395,8 @@ Result<void> Server::open(Relid relid, Channel& channel, const OpenChannel& requ
 Result<void> Server::close_channel(std::span<const std::byte> message) {
   TRY_LET(const auto request, parse<RelidMessage>(message, "a close_channel"));
   TRY_LET(const auto channel, known_channel(request.relid));
-  if (channel->second.use == Use::closing) return {};  // the device was first
+  const bool device_was_first = std::exchange(channel->second.was_broken_off, false);
+  if (channel->second.use == Use::closing || device_was_first) return {};
   if (channel->second.use != Use::open) return refuse(request.relid, "it is not open");
   begin_to_close(channel);
   return {};
@@ -405,6 +407,7 @@ void Server::break_off(Relid relid, const std::string& reason) {
   assert(channel != channels_.end());
   if (channel->second.use != Use::open) return;
   complain("channel " + std::to_string(relid) + ": " + reason + "; it is closed");
+  channel->second.was_broken_off = true;
   begin_to_close(channel);
 }
 

@@ -77,6 +77,7 @@ class Server {
     bool is_known = false;         // to the guest: it was told, and has not released it
     bool is_rescinded = false;     // by its device
     bool ring_is_awaited = false;  // the guest has taken its pages back and waits for the answer
+    bool was_broken_off = false;   // the guest may not know yet that it is not open any more
   };
   using Channels = std::map<Relid, Channel>;
   // What the guest waits for while channels are being closed.

@@ -1,0 +1,71 @@
+// A storage controller as its guest sees it: a device with channels, and the units behind them.
+#pragma once
+
+#include <map>
+
+#include "vmbus/server.h"
+#include "vsp-storage/storvsp/channel.h"
+
+namespace vhdkit::storvsp {
+
+// Bound to the server's thread, whose loop serves the mailbox. Server, memory, partition, workers
+// and mailbox outlive it.
+class Controller final {
+ public:
+  struct Options {
+    Variant variant = Variant::scsi;
+    Guid instance;                       // the guest's name for it, so it should stay
+    uint16_t max_sub_channel_count = 0;  // beside the first one; scsi only
+    unsigned queue_depth = 256;          // of each channel
+    uint32_t max_transfer_bytes = uint32_t{1} << 20;
+  };
+  // How one worker reaches a unit's disk: views of the same disk, each of its worker's loop.
+  using DiskView = std::shared_ptr<disk::Disk>;
+
+  struct Host {
+    vmbus::Server& server;
+    vmbus::GuestMemory& memory;
+    vmbus::Partition& partition;
+    async::Mailbox& mailbox;
+    std::span<Worker* const> workers;  // channels are spread over them
+  };
+
+  Controller(const Host& host, const Options& options);
+  Controller(const Controller&) = delete;
+  Controller& operator=(const Controller&) = delete;
+  ~Controller();  // REQUIRES: is_gone()
+
+  // Offers its first channel. Errors: those of Server::offer.
+  Result<void> offer();
+  // Takes it away from the guest; is_gone() once the guest has let go.
+  void rescind();
+  bool is_gone() const { return ports_.empty(); }
+
+  struct Unit {
+    std::shared_ptr<scsi::LogicalUnit> unit;
+    std::vector<DiskView> views;  // one for each worker, in their order
+    std::vector<Share> shares;    // of limits, its own and that of a pool
+  };
+  // The guest is told. Errors: exists; out_of_range.
+  Result<void> attach(uint8_t lun, Unit unit);
+  // Requests that run are finished with the views that they have. Errors: not_found.
+  Result<void> detach(uint8_t lun);
+
+  // As JSON: channels and units with what was counted of them.
+  std::string report() const;
+
+ private:
+  class Port;
+
+  void offer_sub_channels(uint16_t count);
+  void rescind_sub_channels();
+  void announce_units();
+
+  Host host_;
+  Options options_;
+  std::shared_ptr<scsi::Target> target_ = std::make_shared<scsi::Target>();
+  std::vector<std::unique_ptr<UnitTable>> tables_;   // by worker
+  std::map<uint16_t, std::unique_ptr<Port>> ports_;  // by sub-channel index; 0 is the first channel
+};
+
+}  // namespace vhdkit::storvsp

@@ -1,0 +1,52 @@
+#include "vsp-storage/storvsp/throttle.h"
+
+namespace vhdkit::storvsp {
+
+Throttle::Throttle(Worker& timer, const Limits& limits, size_t line_count)
+    : timer_(timer),
+      is_limited_(limits.is_limited()),
+      shaper_(limits, line_count),
+      timer_letter_(*this) {}
+
+void Throttle::set_limits(const Limits& limits) {
+  const std::lock_guard lock(mutex_);
+  shaper_.set_limits(limits);
+  is_limited_ = limits.is_limited();
+}
+
+void Throttle::enqueue(size_t line, uint64_t bytes, const Waiter& waiter) {
+  bool needs_timer = false;
+  {
+    const std::lock_guard lock(mutex_);
+    shaper_.enqueue(line, bytes, waiter);
+    needs_timer = !std::exchange(has_timer_, true);
+  }
+  if (needs_timer) timer_.mailbox().post(timer_letter_);
+}
+
+void Throttle::start_timer() { timer_.start(run_timer()); }
+
+Async<void> Throttle::run_timer() {
+  for (;;) {
+    const auto next = let_go();
+    if (!next) co_return Result<void>();
+    const auto delay = *next - Worker::Clock::now();
+    co_await timer_.loop().sleep(delay);
+  }
+}
+
+std::optional<Worker::Clock::time_point> Throttle::let_go() {
+  std::vector<Waiter> going;
+  std::optional<Worker::Clock::time_point> next;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto now = Worker::Clock::now();
+    while (const auto waiter = shaper_.take(now)) going.push_back(*waiter);
+    next = shaper_.next_time();
+    has_timer_ = next.has_value();
+  }
+  for (const Waiter& waiter : going) waiter.resumer->resume(waiter.coroutine);
+  return next;
+}
+
+}  // namespace vhdkit::storvsp

@@ -1,0 +1,61 @@
+// A limit on what a unit moves, or several units together (a storage resource pool).
+#pragma once
+
+#include <coroutine>
+#include <mutex>
+
+#include "vsp-storage/storvsp/shaper.h"
+#include "vsp-storage/storvsp/worker.h"
+
+namespace vhdkit::storvsp {
+
+// Thread-safe. The worker, whose loop has the timer, and everybody's resumer outlive it; it
+// outlives who waits.
+class Throttle {
+ public:
+  // line_count: the units that share it.
+  Throttle(Worker& timer, const Limits& limits, size_t line_count);
+
+  // Who waits goes on under the new ones.
+  void set_limits(const Limits& limits);
+
+  // Awaitable: goes on when a transfer of that many bytes may begin, on the resumer's loop.
+  auto admit(size_t line, uint64_t bytes, scsi::Resumer& resumer) {
+    struct Awaiter {
+      Throttle& throttle;
+      Waiter waiter;
+      size_t line;
+      uint64_t bytes;
+      bool await_ready() const noexcept {
+        return !throttle.is_limited_.load(std::memory_order_relaxed);
+      }
+      void await_suspend(std::coroutine_handle<> coroutine) {
+        waiter.coroutine = coroutine;
+        throttle.enqueue(line, bytes, waiter);
+      }
+      void await_resume() noexcept {}
+    };
+    return Awaiter{*this, {nullptr, &resumer}, line, bytes};
+  }
+
+ private:
+  struct Waiter {
+    std::coroutine_handle<> coroutine;
+    scsi::Resumer* resumer;
+  };
+
+  void enqueue(size_t line, uint64_t bytes, const Waiter& waiter);
+  void start_timer();
+  Async<void> run_timer();
+  // Lets go on who may; when to look again.
+  std::optional<Worker::Clock::time_point> let_go();
+
+  Worker& timer_;
+  std::atomic<bool> is_limited_;
+  std::mutex mutex_;
+  Shaper<Waiter> shaper_;
+  bool has_timer_ = false;  // or will have
+  async::LetterTo<Throttle, &Throttle::start_timer> timer_letter_;
+};
+
+}  // namespace vhdkit::storvsp
