@@ -43,6 +43,12 @@ def run_vsp(program, image, row, extra=()):
     return (report["requests-per-second"], report["cpu-microseconds-per-request"], report["signals-per-request"])
 
 
+def run_alone(program, writes):
+    """What the host's side of one request costs by itself, in microseconds."""
+    command = ["taskset", "-c", HOST_PROCESSOR, program, "--alone", "--count", "1000000", "--ram", str(64 * MIB)]
+    return json.loads(said(command + (["--write"] if writes else [])))["cpu-microseconds-per-request"]
+
+
 def run_engine(vhd, image, row):
     command = ["taskset", "-c", HOST_PROCESSOR, vhd, "bench", "--output=json", "-c", str(row.count), "-d",
                str(row.depth), "-s", str(row.size), "--cache", "none" if row.direct else "writeback"]
@@ -100,6 +106,10 @@ def bench_place(options, place, parent, results):
 def bench_memory(options, results):
     """A disk that answers at once: what the host's side costs by itself, and how channels add up."""
     for writes in (False, True):
+        costs = [run_alone(options.program, writes) for _ in range(options.runs)]
+        print(f"memory 4K {'write' if writes else 'read'}: the host's side of a request by itself "
+              f"{contest.middle(costs, float):.3f} us")
+        results.append({"place": "memory", "row": "alone", "writes": writes, "cpu_us": contest.middle(costs, float)})
         row = Row(writes, 4096, 32, True, False, 1000000)
         one = {"vsp": lambda: run_vsp(options.program, None, row)}
         two = {"vsp": lambda: run_vsp(options.program, None, row, ("--channels", "2", "--workers", "2")),

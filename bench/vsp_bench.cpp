@@ -12,6 +12,7 @@
 #include "image/image.h"
 #include "support/checked.h"
 #include "tests/vsp/guest.h"
+#include "tests/vsp/local_channel.h"
 #include "tests/vsp/shared_memory_disk.h"
 #include "vsp-storage/scsi/disk_unit.h"
 
@@ -35,6 +36,7 @@ struct Load {
   bool writes = false;
   bool is_random = false;
   uint64_t count = 100'000;  // of each channel
+  bool is_alone = false;
 };
 
 double seconds_of(clockid_t clock) {
@@ -50,6 +52,21 @@ void pin_to(int processor) {
   sched_setaffinity(0, sizeof set, &set);
 }
 
+// A packet with a READ(16) or WRITE(16) in it, and where that one begins.
+Bytes transfer_packet(const Load& load) {
+  Bytes cdb(16);
+  cdb[0] = load.writes ? std::byte{0x8a} : std::byte{0x88};
+  const be32 blocks = load.size_bytes / 512;
+  std::memcpy(cdb.data() + 10, &blocks, sizeof blocks);
+  return GuestChannel::srb({}, cdb, load.writes ? GuestChannel::write : GuestChannel::read,
+                           load.size_bytes);
+}
+void set_place(Bytes& packet, uint64_t disk_offset) {
+  constexpr size_t cdb_at = 28;
+  const be64 block = disk_offset / 512;
+  std::memcpy(packet.data() + cdb_at + 2, &block, sizeof block);
+}
+
 // Keeps `depth` requests in flight, and looks for completions without sleeping: what is measured is
 // the host.
 class Driver {
@@ -57,12 +74,6 @@ class Driver {
   Driver(tests::Guest& guest, GuestChannel& channel, const Load& load, uint64_t disk_bytes,
          uint64_t seed)
       : channel_(channel), load_(load), place_count_(disk_bytes / load.size_bytes), random_(seed) {
-    Bytes cdb(16);
-    cdb[0] = load.writes ? std::byte{0x8a} : std::byte{0x88};
-    const be32 blocks = load.size_bytes / 512;
-    std::memcpy(cdb.data() + 10, &blocks, sizeof blocks);
-    packet_ = GuestChannel::srb({}, cdb, load.writes ? GuestChannel::write : GuestChannel::read,
-                                load.size_bytes);
     for (unsigned i = 0; i < load.depth; ++i) {
       const GuestBuffer buffer = guest.take_buffer(load.size_bytes);
       std::vector<uint64_t> descriptor{uint64_t{1} << 32, load.size_bytes};
@@ -87,9 +98,7 @@ class Driver {
 
  private:
   void put(uint64_t slot) {
-    const uint64_t disk_offset = next_place() * load_.size_bytes;
-    const be64 block = disk_offset / 512;
-    std::memcpy(packet_.data() + 28 + 2, &block, sizeof block);
+    set_place(packet_, next_place() * load_.size_bytes);
     const auto descriptor = std::as_bytes(std::span(descriptors_[slot]));
     const uint64_t words = 2 + descriptor.size() / 8;
     const uint64_t header[] = {9 | words << 16 | (words + 8) << 32 | uint64_t{1} << 48, slot};
@@ -247,6 +256,39 @@ Result<void> run(const Load& load) {
   return close_subject(host, subject);
 }
 
+// What the host does for requests of a page that lie in the ring, and nothing beside it.
+async::Task<void> serve_alone(storvsp::Worker& worker, const Load& load, Clock::duration& spent) {
+  tests::LocalChannel local(worker, {}, load.depth);
+  local.attach(0, std::make_shared<scsi::DiskUnit>(scsi::DiskUnitOptions()),
+               std::make_shared<tests::SharedMemoryDisk>(load.ram_bytes));
+  local.channel().serve();
+  std::mt19937_64 random(1);
+  Bytes packet = transfer_packet(load);
+  for (uint64_t sent = 0; sent < load.count; sent += load.depth) {
+    for (unsigned i = 0; i < load.depth; ++i) {
+      set_place(packet, random() % (load.ram_bytes / load.size_bytes) * load.size_bytes);
+      local.send_with_page(i, tests::LocalChannel::first_data_page + i, load.size_bytes, packet);
+    }
+    const Clock::time_point begin = Clock::now();
+    local.channel().serve();
+    spent += Clock::now() - begin;
+    local.collect();
+  }
+  [[maybe_unused]] const auto closed = co_await local.channel().close();
+}
+
+Result<void> run_alone(const Load& load) {
+  TRY_LET(const auto loop, async::Loop::create());
+  storvsp::Worker worker(*loop);
+  Clock::duration spent{};
+  loop->run(serve_alone(worker, load, spent));
+  const double microseconds = std::chrono::duration<double, std::micro>(spent).count();
+  const nlohmann::ordered_json report = {
+      {"cpu-microseconds-per-request", microseconds / double(load.count)}};
+  fmt::print("{}\n", report.dump());
+  return {};
+}
+
 int main_of(int argument_count, char** arguments) {
   Load load;
   CLI::App app("Requests through a storage controller's channels, from a guest in this process.");
@@ -262,8 +304,10 @@ int main_of(int argument_count, char** arguments) {
   app.add_option("--count", load.count, "requests of each channel")->capture_default_str();
   app.add_flag("--write", load.writes, "write; else read");
   app.add_flag("--random", load.is_random, "anywhere; else one after the other");
+  app.add_flag("--alone", load.is_alone,
+               "only what the host's side costs: one thread, a page each, a disk in memory");
   CLI11_PARSE(app, argument_count, arguments);
-  const auto done = run(load);
+  const auto done = load.is_alone ? run_alone(load) : run(load);
   if (done) return 0;
   fmt::print(stderr, "vsp_bench: {}\n", done.error().message);
   return 1;

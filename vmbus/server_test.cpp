@@ -132,6 +132,12 @@ struct Fixture {
     return word(result, 16);
   }
 
+  // With GPADL 1.
+  void make_and_open(Relid relid) {
+    CHECK(make_gpadl(relid, 1) == 0);
+    CHECK(open(relid, 1) == 0);
+  }
+
   TestMemory memory{100};
   TestPartition partition;
   std::vector<std::string> log;
@@ -246,8 +252,7 @@ TEST_CASE("modify_channel is answered from 5.3 on, and unknown before 4.1") {
     Fixture fixture;
     const Relid relid = fixture.offer();
     fixture.connect(version);
-    CHECK(fixture.make_gpadl(relid, 1) == 0);
-    CHECK(fixture.open(relid, 1) == 0);
+    fixture.make_and_open(relid);
     CHECK(fixture.send(message(22, {relid, 6})));
     CHECK(fixture.collect().empty() == !answers);
     CHECK(fixture.devices[relid].opened->destination.vp == (moves ? 6 : 1));
@@ -282,8 +287,7 @@ TEST_CASE("memory that the guest takes back while it is used closes the channel 
   Fixture fixture;
   const Relid relid = fixture.offer();
   fixture.connect();
-  CHECK(fixture.make_gpadl(relid, 1) == 0);
-  CHECK(fixture.open(relid, 1) == 0);
+  fixture.make_and_open(relid);
   CHECK(fixture.send(message(11, {relid, 1})));
   CHECK(fixture.collect().empty());
   CHECK(fixture.log.size() == 1);
@@ -303,8 +307,7 @@ TEST_CASE("an offer that is taken back is gone once the guest has let it go") {
   Fixture fixture;
   const Relid relid = fixture.offer();
   fixture.connect();
-  CHECK(fixture.make_gpadl(relid, 1) == 0);
-  CHECK(fixture.open(relid, 1) == 0);
+  fixture.make_and_open(relid);
   fixture.server.rescind(relid);
   const auto rescind = fixture.collect();
   REQUIRE(rescind.size() == 12);
@@ -333,8 +336,7 @@ TEST_CASE("a guest may release an open channel") {
   Fixture fixture;
   const Relid relid = fixture.offer();
   fixture.connect();
-  CHECK(fixture.make_gpadl(relid, 1) == 0);
-  CHECK(fixture.open(relid, 1) == 0);
+  fixture.make_and_open(relid);
   fixture.server.rescind(relid);
   CHECK(fixture.send(message(13, {relid})));
   CHECK(fixture.devices[relid].close_count == 1);
@@ -348,8 +350,7 @@ TEST_CASE("who makes contact again or unloads begins anew, once its channels are
     Fixture fixture;
     const Relid relid = fixture.offer();
     fixture.connect();
-    CHECK(fixture.make_gpadl(relid, 1) == 0);
-    CHECK(fixture.open(relid, 1) == 0);
+    fixture.make_and_open(relid);
     const Relid leaving = fixture.offer(1);
     fixture.server.rescind(leaving);
     CHECK(fixture.collect_types() == std::vector<uint32_t>{1, 2});
@@ -378,8 +379,7 @@ TEST_CASE("a device that breaks a channel off leaves it to be opened anew") {
   Fixture fixture;
   const Relid relid = fixture.offer();
   fixture.connect();
-  CHECK(fixture.make_gpadl(relid, 1) == 0);
-  CHECK(fixture.open(relid, 1) == 0);
+  fixture.make_and_open(relid);
   fixture.server.break_off(relid, "a packet of type 99");
   fixture.server.break_off(relid, "another");
   REQUIRE(fixture.log.size() == 1);

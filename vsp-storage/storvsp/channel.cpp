@@ -230,8 +230,7 @@ Result<void> Channel::begin(const vmbus::Packet& packet) {
   request.wants_completion = (packet.flags & vmbus::flag_completion_requested) != 0;
   request.packet_bytes = std::min(packet.payload.size(), packet_bytes);
   request.packet = {};
-  std::ranges::copy(packet.payload.first(request.packet_bytes),
-                    writable_bytes_of(request.packet).begin());
+  std::memcpy(&request.packet, packet.payload.data(), request.packet_bytes);
   const auto operation = Operation(uint32_t{request.packet.header.operation});
   if (operation == Operation::execute_srb && phase_ == Phase::ready)
     return begin_srb(packet, request);

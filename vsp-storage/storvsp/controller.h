@@ -16,7 +16,9 @@ class Controller final {
     Variant variant = Variant::scsi;
     Guid instance;                       // the guest's name for it, so it should stay
     uint16_t max_sub_channel_count = 0;  // beside the first one; scsi only
-    unsigned queue_depth = 256;          // of each channel
+    // Its guest, for units that belong to several controllers: reservations are kept for each.
+    uint64_t initiator = 0;
+    unsigned queue_depth = 256;  // of each channel
     uint32_t max_transfer_bytes = uint32_t{1} << 20;
   };
   // How one worker reaches a unit's disk: views of the same disk, each of its worker's loop.

@@ -41,7 +41,8 @@ Channel::Options Controller::Port::channel_options() const {
           .queue_depth = options.queue_depth,
           .max_transfer_bytes = options.max_transfer_bytes,
           .max_sub_channel_count = is_first ? options.max_sub_channel_count : uint16_t{0},
-          .is_sub_channel = !is_first};
+          .is_sub_channel = !is_first,
+          .initiator = options.initiator};
 }
 
 Result<vmbus::Doorbell*> Controller::Port::open(vmbus::OpenedChannel opened) {
