@@ -52,7 +52,7 @@ void GuestChannel::send_raw(uint16_t type, uint16_t flags, uint64_t transaction_
   Fields header(16);
   header.set(0, type).set(2, offset).set(4, uint16_t(offset + words(payload.size())));
   header.set(6, flags).set(8, transaction_id);
-  const uint32_t begin = outgoing_.word(GuestRing::write_index);
+  const uint32_t begin = batch_end_ ? *batch_end_ : outgoing_.word(GuestRing::write_index);
   outgoing_.put(begin, header.bytes());
   outgoing_.put(outgoing_.after(begin, 16), descriptor);
   const uint32_t payload_at = outgoing_.after(begin, size_t{offset} * 8);
@@ -61,23 +61,21 @@ void GuestChannel::send_raw(uint16_t type, uint16_t flags, uint64_t transaction_
   Fields trailer(8);
   trailer.set(0, uint64_t{begin} << 32);
   outgoing_.put(trailer_at, trailer.bytes());
-  outgoing_.set_word(GuestRing::write_index, outgoing_.after(trailer_at, 8));
-  if (signals_at_once_) {
-    signal_if_wanted(begin);
-  } else if (!batch_begin_) {
-    batch_begin_ = begin;
+  const uint32_t end = outgoing_.after(trailer_at, 8);
+  if (batch_end_) {
+    batch_end_ = end;
+  } else {
+    publish(end);
   }
 }
 
-void GuestChannel::end_batch() {
-  signals_at_once_ = true;
-  if (batch_begin_) signal_if_wanted(*std::exchange(batch_begin_, std::nullopt));
-}
-
-void GuestChannel::signal_if_wanted(uint32_t old_write_index) {
+// The host has to be woken only if it had read everything before.
+void GuestChannel::publish(uint32_t write_index) {
+  const uint32_t before = outgoing_.word(GuestRing::write_index);
+  outgoing_.set_word(GuestRing::write_index, write_index);
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if (outgoing_.word(GuestRing::interrupt_mask) != 0) return;
-  if (outgoing_.word(GuestRing::read_index) != old_write_index) return;
+  if (outgoing_.word(GuestRing::read_index) != before) return;
   signal();
 }
 

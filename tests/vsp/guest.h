@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <utility>
 
 #include "tests/vsp/guest_ring.h"
 #include "tests/vsp/host.h"
@@ -59,9 +60,9 @@ class GuestChannel {
 
   // Packets of the storage protocol, 64 bytes. Signals the host where it asks for that.
   void send(uint64_t transaction_id, const Bytes& packet, const GuestBuffer* buffer = nullptr);
-  // Several packets, and at most one signal.
-  void begin_batch() { signals_at_once_ = false; }
-  void end_batch();
+  // Several packets that the host sees at once, and at most one signal.
+  void begin_batch() { batch_end_ = outgoing_.word(GuestRing::write_index); }
+  void end_batch() { publish(*std::exchange(batch_end_, std::nullopt)); }
   // Any packet: type, flags, what stands between header and payload, and the payload.
   void send_raw(uint16_t type, uint16_t flags, uint64_t transaction_id, const Bytes& descriptor,
                 const Bytes& payload);
@@ -103,15 +104,14 @@ class GuestChannel {
   void signal() { host_.signal(connection_id_); }
 
  private:
-  void signal_if_wanted(uint32_t old_write_index);
+  void publish(uint32_t write_index);
 
   Host& host_;
   uint32_t relid_;
   uint32_t connection_id_;
   GuestRing outgoing_;
   GuestRing incoming_;
-  bool signals_at_once_ = true;
-  std::optional<uint32_t> batch_begin_;
+  std::optional<uint32_t> batch_end_;  // behind what was written and not published
   uint64_t next_transaction_ = 1;
 };
 
