@@ -19,7 +19,10 @@ void Mailbox::post(Letter& letter) noexcept {
   do letter.next_ = newest;
   while (!newest_.compare_exchange_weak(newest, &letter));
   // Where others lie there already, the loop has been told.
-  if (newest != nullptr) return;
+  if (newest == nullptr) tell();
+}
+
+void Mailbox::tell() noexcept {
   const uint64_t one = 1;
   [[maybe_unused]] const ssize_t told = write(descriptor_, &one, sizeof one);
 }
@@ -35,8 +38,7 @@ Task<void> Mailbox::serve() {
 
 void Mailbox::close() {
   is_closed_ = true;
-  const uint64_t one = 1;
-  [[maybe_unused]] const ssize_t told = write(descriptor_, &one, sizeof one);
+  tell();
 }
 
 void Mailbox::open_all() {

@@ -54,6 +54,7 @@ class Mailbox {
   }
 
  private:
+  void tell() noexcept;
   void open_all();
 
   Loop& loop_;

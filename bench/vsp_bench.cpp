@@ -73,7 +73,11 @@ class Driver {
  public:
   Driver(tests::Guest& guest, GuestChannel& channel, const Load& load, uint64_t disk_bytes,
          uint64_t seed)
-      : channel_(channel), load_(load), place_count_(disk_bytes / load.size_bytes), random_(seed) {
+      : channel_(channel),
+        load_(load),
+        place_count_(disk_bytes / load.size_bytes),
+        random_(seed),
+        packet_(transfer_packet(load)) {
     for (unsigned i = 0; i < load.depth; ++i) {
       const GuestBuffer buffer = guest.take_buffer(load.size_bytes);
       std::vector<uint64_t> descriptor{uint64_t{1} << 32, load.size_bytes};
@@ -99,14 +103,11 @@ class Driver {
  private:
   void put(uint64_t slot) {
     set_place(packet_, next_place() * load_.size_bytes);
-    const auto descriptor = std::as_bytes(std::span(descriptors_[slot]));
-    const uint64_t words = 2 + descriptor.size() / 8;
-    const uint64_t header[] = {9 | words << 16 | (words + 8) << 32 | uint64_t{1} << 48, slot};
-    const GuestRing& ring = channel_.outgoing();
-    ring.put(begin_, std::as_bytes(std::span(header)));
-    ring.put(ring.after(begin_, 16), descriptor);
-    ring.put(ring.after(begin_, words * 8), packet_);
-    begin_ = ring.after(begin_, words * 8 + packet_.size() + 8);
+    begin_ = channel_.outgoing().put_packet(
+        begin_, {.type = 9,
+                 .transaction_id = slot,
+                 .descriptor = std::as_bytes(std::span(descriptors_[slot])),
+                 .payload = packet_});
   }
 
   uint64_t next_place() {

@@ -52,8 +52,7 @@ def middle_of_pairs(ours, theirs, figure):
 
 
 def fio(filename, mode, size, depth, direct, *more, processor=None):
-    """The job's side of fio's report. Without clock readings for each request, submitting as many as are free at once:
-    its best."""
+    """The job's side of fio's report. Without clock readings for each request."""
     command = ["taskset", "-c", processor] if processor is not None else []
     command += ["fio", "--name=job", f"--filename={filename}", "--ioengine=io_uring", f"--rw={mode}", f"--bs={size}",
                 f"--iodepth={depth}", f"--direct={int(direct)}", "--randrepeat=1", "--norandommap", "--gtod_reduce=1",

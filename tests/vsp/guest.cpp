@@ -47,21 +47,12 @@ GuestChannel::GuestChannel(Host& host, uint32_t relid, uint32_t connection_id,
 
 void GuestChannel::send_raw(uint16_t type, uint16_t flags, uint64_t transaction_id,
                             const Bytes& descriptor, const Bytes& payload) {
-  const auto words = [](size_t bytes) { return uint16_t((bytes + 7) / 8); };
-  const uint16_t offset = uint16_t(2 + words(descriptor.size()));
-  Fields header(16);
-  header.set(0, type).set(2, offset).set(4, uint16_t(offset + words(payload.size())));
-  header.set(6, flags).set(8, transaction_id);
   const uint32_t begin = batch_end_ ? *batch_end_ : outgoing_.word(GuestRing::write_index);
-  outgoing_.put(begin, header.bytes());
-  outgoing_.put(outgoing_.after(begin, 16), descriptor);
-  const uint32_t payload_at = outgoing_.after(begin, size_t{offset} * 8);
-  outgoing_.put(payload_at, payload);
-  const uint32_t trailer_at = outgoing_.after(payload_at, size_t{words(payload.size())} * 8);
-  Fields trailer(8);
-  trailer.set(0, uint64_t{begin} << 32);
-  outgoing_.put(trailer_at, trailer.bytes());
-  const uint32_t end = outgoing_.after(trailer_at, 8);
+  const uint32_t end = outgoing_.put_packet(begin, {.type = type,
+                                                    .flags = flags,
+                                                    .transaction_id = transaction_id,
+                                                    .descriptor = descriptor,
+                                                    .payload = payload});
   if (batch_end_) {
     batch_end_ = end;
   } else {

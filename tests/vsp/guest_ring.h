@@ -11,6 +11,14 @@
 
 namespace vhdkit::tests {
 
+struct GuestPacket {
+  uint16_t type;
+  uint16_t flags = 1;  // a completion is wanted
+  uint64_t transaction_id;
+  std::span<const std::byte> descriptor;  // between the header and the payload
+  std::span<const std::byte> payload;
+};
+
 // Bytes in pages that need not lie side by side, and the words of its control page.
 class GuestRing {
  public:
@@ -32,6 +40,23 @@ class GuestRing {
   }
   uint32_t after(uint32_t index, size_t count) const {
     return uint32_t((index + count) % data_bytes());
+  }
+
+  // The packet at an index; where the next one begins. The host does not see it before the write
+  // index says so.
+  uint32_t put_packet(uint32_t begin, const GuestPacket& packet) const {
+    const auto words = [](size_t bytes) { return (bytes + 7) / 8; };
+    const uint64_t offset = 2 + words(packet.descriptor.size());
+    const uint64_t length = offset + words(packet.payload.size());
+    const uint64_t header[] = {
+        packet.type | offset << 16 | length << 32 | uint64_t{packet.flags} << 48,
+        packet.transaction_id};
+    const uint64_t trailer[] = {uint64_t{begin} << 32};
+    put(begin, std::as_bytes(std::span(header)));
+    put(after(begin, 16), packet.descriptor);
+    put(after(begin, offset * 8), packet.payload);
+    put(after(begin, length * 8), std::as_bytes(std::span(trailer)));
+    return after(begin, length * 8 + 8);
   }
 
   static constexpr size_t write_index = 0;

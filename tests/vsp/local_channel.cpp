@@ -46,16 +46,11 @@ void LocalChannel::attach(uint8_t lun, std::shared_ptr<scsi::LogicalUnit> unit,
 
 void LocalChannel::send(uint16_t type, uint64_t transaction_id,
                         std::span<const std::byte> descriptor, std::span<const std::byte> payload) {
-  const size_t offset = 2 + (descriptor.size() + 7) / 8;
-  const std::array<uint16_t, 4> lengths = {type, uint16_t(offset),
-                                           uint16_t(offset + payload.size() / 8), 1};
-  const uint32_t begin = write_index();
-  outgoing_.put(begin, std::as_bytes(std::span(lengths)));
-  outgoing_.put(outgoing_.after(begin, 8), std::as_bytes(std::span(&transaction_id, 1)));
-  outgoing_.put(outgoing_.after(begin, 16), descriptor);
-  const uint32_t payload_at = outgoing_.after(begin, offset * 8);
-  outgoing_.put(payload_at, payload);
-  outgoing_.set_word(GuestRing::write_index, outgoing_.after(payload_at, payload.size() + 8));
+  const uint32_t end = outgoing_.put_packet(write_index(), {.type = type,
+                                                            .transaction_id = transaction_id,
+                                                            .descriptor = descriptor,
+                                                            .payload = payload});
+  outgoing_.set_word(GuestRing::write_index, end);
 }
 
 void LocalChannel::send_with_page(uint64_t transaction_id, uint64_t page, uint32_t byte_count,

@@ -1,5 +1,6 @@
 #include "vsp-storage/scsi/optical_unit.h"
 
+#include "disk/buffer_cutter.h"
 #include "vsp-storage/scsi/disk_reports.h"
 #include "vsp-storage/scsi/luns.h"
 #include "vsp-storage/scsi/optical_reports.h"
@@ -54,8 +55,8 @@ async::Task<Outcome> read_medium(OpticalState& unit, disk::Disk& disk, const Com
       plan_transfer(command, Direction::from_device, unit.block_count, OpticalState::block_bytes);
   if (!transfer) co_return transfer.error();
   if (transfer->bytes == 0) co_return Outcome{.overrun = transfer->overrun};
-  const CutBuffers cut(transfer->buffers, transfer->bytes);
-  const Buffers buffers = cut.get();
+  const std::vector<iovec> cut = disk::BufferCutter(transfer->buffers).next(transfer->bytes);
+  const Buffers buffers = cut;
   const Result<void> read = co_await disk.read(transfer->disk_offset, buffers);
   if (!read) co_return failed(read.error(), Access::read);
   co_return Outcome{.transferred_bytes = transfer->bytes, .overrun = transfer->overrun};

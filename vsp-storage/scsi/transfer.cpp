@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "disk/buffer_cutter.h"
 #include "vsp-storage/scsi/parameter_data.h"
 
 namespace vhdkit::scsi {
@@ -36,8 +37,9 @@ async::Task<Outcome> move(DiskState& unit, disk::Disk& disk, const Command& comm
 // The rare case that a buffer is longer than what the command moves of it.
 async::Task<Outcome> move_cut(DiskState& unit, disk::Disk& disk, const Command& command,
                               Move what) {
-  const CutBuffers cut(what.transfer.buffers, what.transfer.bytes);
-  what.transfer.buffers = cut.get();
+  const std::vector<iovec> cut =
+      disk::BufferCutter(what.transfer.buffers).next(what.transfer.bytes);
+  what.transfer.buffers = cut;
   co_return co_await move(unit, disk, command, what);
 }
 
@@ -81,28 +83,13 @@ Checked<Transfer> plan_transfer(const Command& command, Direction direction, uin
     return std::unexpected(invalid_in_cdb({.byte = 1, .bit = 7}));
   const BlockRange range = range_of(cdb);
   if (!range.fits(block_count)) return std::unexpected(check_condition(sense::out_of_range));
-  const Buffers buffers = command.direction == direction ? command.data : Buffers();
+  const Buffers buffers = usable_data(command, direction);
   const uint64_t wanted = range.count * block_bytes;
   const uint64_t held = total_bytes(buffers);
   return Transfer{.disk_offset = range.lba * block_bytes,
                   .bytes = held < wanted ? align_down(held, block_bytes) : wanted,
                   .buffers = buffers,
                   .overrun = held < wanted};
-}
-
-CutBuffers::CutBuffers(Buffers buffers, uint64_t bytes) {
-  size_t count = 0;
-  uint64_t last_bytes = bytes;
-  for (; last_bytes > buffers[count].iov_len; ++count) last_bytes -= buffers[count].iov_len;
-  ++count;
-  iovec* vectors = few_.data();
-  if (count > few_.size()) {
-    many_.resize(count);
-    vectors = many_.data();
-  }
-  std::copy_n(buffers.begin(), count, vectors);
-  vectors[count - 1].iov_len = last_bytes;
-  cut_ = Buffers(vectors, count);
 }
 
 std::optional<Buffers> exactly(Buffers buffers, uint64_t bytes) {

@@ -20,23 +20,6 @@ struct Transfer {
 Checked<Transfer> plan_transfer(const Command& command, Direction direction, uint64_t block_count,
                                 uint32_t block_bytes);
 
-// The first `bytes` of some buffers. Up to 72 of them, what 256 KiB of a guest's pages take, are
-// kept without allocating.
-class CutBuffers {
- public:
-  // REQUIRES: they hold that many.
-  CutBuffers(Buffers buffers, uint64_t bytes);
-  CutBuffers(const CutBuffers&) = delete;
-  CutBuffers& operator=(const CutBuffers&) = delete;
-
-  Buffers get() const { return cut_; }
-
- private:
-  std::array<iovec, 72> few_;
-  std::vector<iovec> many_;
-  Buffers cut_;
-};
-
 // The buffers themselves where a cut falls between two of them; nothing where one must be cut.
 std::optional<Buffers> exactly(Buffers buffers, uint64_t bytes);
 

@@ -1,5 +1,6 @@
 #include "vsp-storage/scsi/transfer.h"
 
+#include "disk/buffer_cutter.h"
 #include "support/bytes.h"
 #include "tests/support/content.h"
 #include "vsp-storage/scsi/test_initiator.h"
@@ -260,16 +261,17 @@ TEST_CASE("an error of the disk is what the guest is told") {
   }
 }
 
-TEST_CASE("buffers are cut where the command ends, without allocating for a guest's pages") {
+TEST_CASE(
+    "buffers are cut where the command ends, and are the guest's own where that is between two") {
   std::vector<Bytes> pages(130, Bytes(4096));
   std::vector<iovec> vectors;
   for (Bytes& page : pages) vectors.push_back({page.data(), page.size()});
   for (const uint64_t bytes : {uint64_t{1}, uint64_t{4095}, uint64_t{4096}, uint64_t{4097},
                                uint64_t{65 * 4096 + 8}, uint64_t{130 * 4096 - 1}}) {
     CAPTURE(bytes);
-    const CutBuffers cut(vectors, bytes);
-    CHECK(total_bytes(cut.get()) == bytes);
-    CHECK(cut.get().front().iov_base == pages[0].data());
+    const std::vector<iovec> cut = disk::BufferCutter(vectors).next(bytes);
+    CHECK(total_bytes(cut) == bytes);
+    CHECK(cut.front().iov_base == pages[0].data());
     const auto whole = exactly(vectors, bytes);
     CHECK(whole.has_value() == (bytes == 4096));
     if (whole) CHECK(whole->data() == vectors.data());

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "disk/buffer_cutter.h"
 #include "vsp-storage/scsi/block_range.h"
 #include "vsp-storage/scsi/command_limits.h"
 #include "vsp-storage/scsi/parameter_data.h"
@@ -103,8 +104,8 @@ async::Task<Outcome> write_and_verify(DiskState& unit, disk::Disk& disk, const C
   if (!transfer) co_return transfer.error();
   if (unit.is_write_protected(geometry)) co_return check_condition(sense::write_protected);
   if (transfer->bytes == 0) co_return Outcome{.overrun = transfer->overrun};
-  const CutBuffers cut(transfer->buffers, transfer->bytes);
-  const Buffers buffers = cut.get();
+  const std::vector<iovec> cut = disk::BufferCutter(transfer->buffers).next(transfer->bytes);
+  const Buffers buffers = cut;
   const Result<void> written =
       co_await disk.write(transfer->disk_offset, buffers, Durability::durable);
   if (!written) co_return failed(written.error(), Access::write);

@@ -5,6 +5,8 @@
 #include <cstring>
 #include <utility>
 
+#include "disk/buffer_cutter.h"
+
 namespace vhdkit::storvsp {
 namespace {
 
@@ -37,16 +39,6 @@ scsi::Direction direction_of(uint8_t data_in) {
     default:
       return scsi::Direction::none;
   }
-}
-
-// Leaves the first `length` bytes.
-void cut(std::vector<iovec>& parts, uint64_t length) {
-  size_t count = 0;
-  for (; count < parts.size() && length > 0; ++count) {
-    parts[count].iov_len = std::min<uint64_t>(parts[count].iov_len, length);
-    length -= parts[count].iov_len;
-  }
-  parts.resize(count);
 }
 
 uint8_t srb_status_of(const scsi::Outcome& outcome) {
@@ -263,7 +255,7 @@ Result<void> Channel::take_data(const vmbus::Packet& packet, Request& request) {
           vmbus::append_gpa_ranges(memory_, packet.descriptor, options_.max_transfer_bytes,
                                    request.parts));
   const uint64_t claimed = request.packet.data_transfer_length;
-  if (claimed < length) cut(request.parts, claimed);
+  if (claimed < length) request.parts = disk::BufferCutter(request.parts).next(claimed);
   return {};
 }
 

@@ -7,16 +7,16 @@
 
 namespace vhdkit::storvsp {
 
-Controller::Controller(const Host& host, const Options& options) : host_(host), options_(options) {
+Controller::Controller(const Host& host, const Options& options)
+    : host_(host), options_(options), tables_(host.workers.size()) {
   assert(!host.workers.empty());
-  for (size_t i = 0; i < host.workers.size(); ++i) tables_.push_back(std::make_unique<UnitTable>());
 }
 
 Controller::~Controller() {
   assert(is_gone());
   // Views belong to their workers.
   for (size_t i = 0; i < tables_.size(); ++i)
-    host_.workers[i]->run([&] { tables_[i]->fill(nullptr); });
+    host_.workers[i]->run([&] { tables_[i].fill(nullptr); });
 }
 
 Result<void> Controller::offer() {
@@ -54,14 +54,14 @@ Result<void> Controller::attach(uint8_t lun, Unit unit) {
   if (lun >= max_units)
     return fail(Errc::out_of_range, "a controller has units 0 to " + std::to_string(max_units - 1) +
                                         ", not " + std::to_string(lun));
-  TRY(target_->attach(lun, unit.unit));
+  TRY(target_.attach(lun, unit.unit));
   for (size_t i = 0; i < tables_.size(); ++i) {
     host_.workers[i]->run([&] {
       auto access = std::make_shared<UnitAccess>();
       access->unit = unit.unit;
       access->disk = std::move(unit.views[i]);
       access->shares = unit.shares;
-      (*tables_[i])[lun] = std::move(access);
+      tables_[i][lun] = std::move(access);
     });
   }
   announce_units();
@@ -69,9 +69,9 @@ Result<void> Controller::attach(uint8_t lun, Unit unit) {
 }
 
 Result<void> Controller::detach(uint8_t lun) {
-  TRY_LET(const auto unit, target_->detach(lun));
+  TRY_LET(const auto unit, target_.detach(lun));
   for (size_t i = 0; i < tables_.size(); ++i)
-    host_.workers[i]->run([&] { (*tables_[i])[lun].reset(); });
+    host_.workers[i]->run([&] { tables_[i][lun].reset(); });
   announce_units();
   return {};
 }

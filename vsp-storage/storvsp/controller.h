@@ -65,8 +65,8 @@ class Controller final {
 
   Host host_;
   Options options_;
-  std::shared_ptr<scsi::Target> target_ = std::make_shared<scsi::Target>();
-  std::vector<std::unique_ptr<UnitTable>> tables_;   // by worker
+  scsi::Target target_;
+  std::vector<UnitTable> tables_;                    // by worker; the channels keep theirs
   std::map<uint16_t, std::unique_ptr<Port>> ports_;  // by sub-channel index; 0 is the first channel
 };
 

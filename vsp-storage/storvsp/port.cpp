@@ -48,9 +48,9 @@ Channel::Options Controller::Port::channel_options() const {
 Result<vmbus::Doorbell*> Controller::Port::open(vmbus::OpenedChannel opened) {
   worker().run([&] {
     const Controller::Host& host = controller_.host_;
-    channel_ = std::make_unique<Channel>(worker(), host.memory, host.partition,
-                                         *controller_.target_, *controller_.tables_[worker_number_],
-                                         *this, std::move(opened), channel_options());
+    channel_ = std::make_unique<Channel>(worker(), host.memory, host.partition, controller_.target_,
+                                         controller_.tables_[worker_number_], *this,
+                                         std::move(opened), channel_options());
   });
   return &channel_->doorbell();
 }

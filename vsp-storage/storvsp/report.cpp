@@ -74,8 +74,8 @@ std::string Controller::report() const {
   Json units = Json::array();
   for (unsigned lun = 0; lun < max_units; ++lun) {
     std::vector<const UnitCounters*> of_workers;
-    for (const auto& table : tables_)
-      if (const auto& access = table->at(lun)) of_workers.push_back(&access->counters);
+    for (const UnitTable& table : tables_)
+      if (const auto& access = table[lun]) of_workers.push_back(&access->counters);
     if (!of_workers.empty()) units.push_back(json_of(lun, of_workers));
   }
   const Json report = {{"channels", std::move(channels)}, {"units", std::move(units)}};
