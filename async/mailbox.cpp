@@ -7,7 +7,8 @@
 
 namespace vhdkit::async {
 
-Mailbox::Mailbox(Loop& loop) : loop_(loop), descriptor_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+Mailbox::Mailbox(Loop& loop, Letter* at_telling)
+    : loop_(loop), at_telling_(at_telling), descriptor_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   assert(descriptor_ >= 0);
 }
 
@@ -33,6 +34,7 @@ Task<void> Mailbox::serve() {
     uint64_t count = 0;
     [[maybe_unused]] const ssize_t heard = read(descriptor_, &count, sizeof count);
     open_all();
+    if (at_telling_ != nullptr) at_telling_->open();
   }
 }
 

@@ -35,7 +35,8 @@ class LetterTo final : public Letter {
 // Loop-bound, but for post(). Outlives whoever posts.
 class Mailbox {
  public:
-  explicit Mailbox(Loop& loop);
+  // at_telling: opened whenever the loop was told, after the letters.
+  explicit Mailbox(Loop& loop, Letter* at_telling = nullptr);
   ~Mailbox();
   Mailbox(const Mailbox&) = delete;
   Mailbox& operator=(const Mailbox&) = delete;
@@ -43,6 +44,9 @@ class Mailbox {
   // Thread-safe, and never waits. A letter that is under way comes once, however often it is
   // posted; one that is being opened comes again. What was written before is seen by open().
   void post(Letter& letter) noexcept;
+
+  // Thread-safe. An eventfd: who cannot post, such as the kernel, tells the loop by writing to it.
+  int event() const { return descriptor_; }
 
   // Opens letters, each sender's in its order, until close(): then what has come by then is opened,
   // and it ends.
@@ -58,6 +62,7 @@ class Mailbox {
   void open_all();
 
   Loop& loop_;
+  Letter* at_telling_;
   int descriptor_;                         // eventfd
   std::atomic<Letter*> newest_ = nullptr;  // a stack: each has what came before it behind it
   bool is_closed_ = false;

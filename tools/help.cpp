@@ -107,7 +107,7 @@ std::string program_manual() {
   }
   write_topics(page);
   page.heading("See also", 1);
-  page.paragraphs("vhd-convert(1), vhd-inspect(1), vhd-mount(1), qemu-img(1)");
+  page.paragraphs("vhd-convert(1), vhd-inspect(1), vhd-mount(1), vhd-run(1), qemu-img(1)");
   return page.text();
 }
 
@@ -137,7 +137,7 @@ std::string program_help() {
   page.paragraphs(
       "\"vhd VERB --help\" says all about a verb, with examples. vhd-convert is vhd convert; "
       "vhd-inspect takes the verbs that change nothing, info without "
-      "a verb. vhd mount starts vhd-mount(1).");
+      "a verb. vhd mount starts vhd-mount(1), vhd run vhd-run(1).");
   write_topics(page);
   return page.text();
 }

@@ -76,8 +76,17 @@ bool asks_for_help(const std::string& word) { return word == "--help" || word ==
 
 Words without_first(const Words& words) { return {words.begin() + 1, words.end()}; }
 
-// "vhd mount" is a program of its own, beside this one.
-int become(const std::string& name, const Words& words) {
+// Verbs that are programs of their own, beside this one, and the rooms that they are built in.
+struct OtherProgram {
+  std::string_view verb;
+  const char* name;
+  const char* room;
+};
+constexpr OtherProgram other_programs[] = {{"mount", "vhd-mount", "fuse"},
+                                           {"run", "vhd-run", "hypervisor/runner"}};
+
+int become(const OtherProgram& other, const Words& words) {
+  const std::string name = other.name;
   std::error_code ignored;
   const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", ignored);
   // Where they were built, each lies in its room.
@@ -85,7 +94,7 @@ int become(const std::string& name, const Words& words) {
   std::vector<char*> arguments{const_cast<char*>(name.c_str())};
   for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);
-  for (const auto& program : {folder / name, folder.parent_path() / "fuse" / name})
+  for (const auto& program : {folder / name, folder.parent_path() / other.room / name})
     execv(program.c_str(), arguments.data());
   execvp(name.c_str(), arguments.data());
   complain(name + " is not installed beside this program, nor in PATH");
@@ -94,7 +103,8 @@ int become(const std::string& name, const Words& words) {
 
 int run_vhd(const Words& words) {
   if (words.empty()) return usage_error("a verb is missing", "vhd", 1);
-  if (words[0] == "mount") return become("vhd-mount", without_first(words));
+  for (const OtherProgram& other : other_programs)
+    if (words[0] == other.verb) return become(other, without_first(words));
   if (asks_for_help(words[0])) return run_help({});
   if (words[0] == "help") return run_help(without_first(words));
   if (words[0] == "--version") {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <shared_mutex>
 #include <vector>
 
@@ -12,6 +13,9 @@ class Doorbell {
   virtual ~Doorbell() = default;
   // Thread-safe, and never waits: called on the processor that the guest signals from.
   virtual void ring() noexcept = 0;
+  // An eventfd that rings it when somebody writes to it; nothing where it has none. It lives as
+  // long as the doorbell.
+  virtual std::optional<int> event() const noexcept { return std::nullopt; }
 };
 
 // Thread-safe.

@@ -30,6 +30,12 @@ class Partition {
   // Sets an event flag (1 to 2047) and interrupts the processor if it was clear. TLFS, "SynIC Event
   // Flags".
   virtual void set_event_flag(Destination destination, uint32_t flag) = 0;
+
+  // From then on the partition may write to the eventfd when the guest signals the connection,
+  // instead of telling Server::signal(); the eventfd lives until it is disconnected. A partition
+  // that cannot does nothing.
+  virtual void connect_signal(uint32_t connection_id, int event) = 0;
+  virtual void disconnect_signal(uint32_t connection_id, int event) = 0;
 };
 
 }  // namespace vhdkit::vmbus

@@ -385,6 +385,8 @@ Result<void> Server::open(Relid relid, Channel& channel, const OpenChannel& requ
                                 .destination = {.vp = request.target_vp, .sint = destination_.sint},
                                 .user_data = request.user_data}));
   doorbells_.connect(relid, *doorbell);
+  channel.event = doorbell->event();
+  if (channel.event) partition_.connect_signal(channel_connection | relid, *channel.event);
   channel.use = Use::open;
   channel.was_broken_off = false;
   channel.ring_gpadl = request.ring_gpadl;
@@ -412,6 +414,8 @@ void Server::break_off(Relid relid, const std::string& reason) {
 }
 
 void Server::begin_to_close(Channels::iterator channel) {
+  const auto event = std::exchange(channel->second.event, std::nullopt);
+  if (event) partition_.disconnect_signal(channel_connection | channel->first, *event);
   doorbells_.disconnect(channel->first);
   channel->second.use = Use::closing;
   channel->second.device->close();

@@ -74,6 +74,7 @@ class Server {
     ChannelDevice* device;
     Use use = Use::offered;
     uint32_t ring_gpadl = 0;       // unless offered
+    std::optional<int> event;      // open: what the partition was told to write to
     bool is_known = false;         // to the guest: it was told, and has not released it
     bool is_rescinded = false;     // by its device
     bool ring_is_awaited = false;  // the guest has taken its pages back and waits for the answer

@@ -27,7 +27,9 @@ class TestDevice final : public ChannelDevice {
 
   struct Bell final : Doorbell {
     void ring() noexcept override { ++ring_count; }
+    std::optional<int> event() const noexcept override { return signal_event; }
     int ring_count = 0;
+    static constexpr int signal_event = 77;
   };
 
   bool refuses = false;
@@ -222,6 +224,8 @@ TEST_CASE("a channel is opened over its own pages, signalled, closed and its pag
   CHECK_FALSE(fixture.server.signal(relid));
   CHECK_FALSE(fixture.server.signal(0xffffffff));
   CHECK(device.bell.ring_count == 1);
+  const std::map<uint32_t, int> expected_events{{0x2000 | relid, TestDevice::Bell::signal_event}};
+  CHECK(fixture.partition.signal_events == expected_events);
 
   CHECK(fixture.send(message(22, {relid, 6})));
   CHECK(word(fixture.collect(), 12) == 0);
@@ -230,6 +234,7 @@ TEST_CASE("a channel is opened over its own pages, signalled, closed and its pag
   CHECK(fixture.send(message(7, {relid})));
   CHECK(device.close_count == 1);
   CHECK_FALSE(fixture.server.signal(0x2000 | relid));
+  CHECK(fixture.partition.signal_events.empty());
   // The pages are the device's until it has finished.
   CHECK(fixture.send(message(11, {relid, 0xe1e10})));
   CHECK(fixture.collect().empty());

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <deque>
+#include <map>
 #include <mutex>
 #include <vector>
 
@@ -33,6 +34,12 @@ class TestPartition final : public Partition {
     const std::lock_guard lock(mutex_);
     flags_.push_back({destination, flag});
   }
+  void connect_signal(uint32_t connection_id, int event) override {
+    signal_events[connection_id] = event;
+  }
+  void disconnect_signal(uint32_t connection_id, int event) override {
+    if (signal_events.at(connection_id) == event) signal_events.erase(connection_id);
+  }
 
   // Takes the oldest message out; empty where there is none.
   Message collect() {
@@ -51,6 +58,7 @@ class TestPartition final : public Partition {
 
   size_t slot_count = 1;
   Destination message_destination;
+  std::map<uint32_t, int> signal_events;  // by connection
 
  private:
   std::mutex mutex_;

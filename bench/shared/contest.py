@@ -55,7 +55,7 @@ def fio(filename, mode, size, depth, direct, *more, processor=None):
     """The job's side of fio's report. Without clock readings for each request."""
     command = ["taskset", "-c", processor] if processor is not None else []
     command += ["fio", "--name=job", f"--filename={filename}", "--ioengine=io_uring", f"--rw={mode}", f"--bs={size}",
-                f"--iodepth={depth}", f"--direct={int(direct)}", "--randrepeat=1", "--norandommap", "--gtod_reduce=1",
+                f"--iodepth={depth}", f"--direct={int(direct)}", "--invalidate=0", "--randrepeat=1", "--norandommap", "--gtod_reduce=1",
                 "--output-format=json", *more]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return json.loads(said)["jobs"][0]["write" if "write" in mode else "read"]

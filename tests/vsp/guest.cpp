@@ -93,11 +93,15 @@ std::optional<GuestChannel::Received> GuestChannel::try_receive() {
   // The host asked to be told of room.
   std::atomic_thread_fence(std::memory_order_seq_cst);
   const uint32_t wanted = incoming_.word(GuestRing::pending_send_size);
-  const uint32_t size = incoming_.data_bytes();
-  const uint32_t read_to = incoming_.word(GuestRing::read_index);
-  const uint32_t room = size - (incoming_.word(GuestRing::write_index) + size - read_to) % size;
+  const uint32_t room = incoming_.data_bytes() - waiting_bytes();
   if (wanted != 0 && room > wanted && room - (length + 8) <= wanted) signal();
   return received;
+}
+
+uint32_t GuestChannel::waiting_bytes() const {
+  const uint32_t size = incoming_.data_bytes();
+  const uint32_t read_to = incoming_.word(GuestRing::read_index);
+  return (incoming_.word(GuestRing::write_index) + size - read_to) % size;
 }
 
 GuestChannel::Received GuestChannel::receive() {

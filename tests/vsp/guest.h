@@ -74,6 +74,8 @@ class GuestChannel {
   };
   // Nothing where the ring is empty.
   std::optional<Received> try_receive();
+  // What the host has published and the guest has not collected.
+  uint32_t waiting_bytes() const;
   Received receive();  // waits, as the guest does: asleep until its interrupt
 
   // hv_storvsc's beginning. Returns the properties: largest transfer, sub-channels.

@@ -1,6 +1,7 @@
 #include "tests/vsp/host.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cassert>
 #include <thread>
@@ -45,9 +46,28 @@ bool Interrupts::wait_for_flag(uint32_t flag, std::chrono::milliseconds longest)
   return std::exchange(flags_.at(flag), false);
 }
 
+void Interrupts::connect_signal(uint32_t connection_id, int event) {
+  const std::lock_guard lock(mutex_);
+  events_[connection_id] = event;
+}
+
+void Interrupts::disconnect_signal(uint32_t connection_id, int) {
+  const std::lock_guard lock(mutex_);
+  events_.erase(connection_id);
+}
+
+bool Interrupts::signal_by_event(uint32_t connection_id) {
+  const std::lock_guard lock(mutex_);
+  const auto found = events_.find(connection_id);
+  if (found == events_.end()) return false;
+  const uint64_t one = 1;
+  return write(found->second, &one, sizeof one) == sizeof one;
+}
+
 // --- Host ---
 
-Host::Host(const Options& options) : memory(options.page_count) {
+Host::Host(const Options& options)
+    : memory(options.page_count), signals_by_event_(options.signals_by_event) {
   auto control = storvsp::WorkerThread::start({});
   assert(control);
   control_ = std::move(*control);
@@ -85,6 +105,11 @@ Host::~Host() {
     controller_.reset();
     server_.reset();
   });
+}
+
+bool Host::signal(uint32_t connection_id) {
+  return (signals_by_event_ && interrupts.signal_by_event(connection_id)) ||
+         server_->signal(connection_id);
 }
 
 void Host::post(std::span<const std::byte> message) {

@@ -32,12 +32,16 @@ class Interrupts final : public vmbus::Partition {
 
   bool post_message(vmbus::Destination destination, std::span<const std::byte> message) override;
   void set_event_flag(vmbus::Destination destination, uint32_t flag) override;
+  void connect_signal(uint32_t connection_id, int event) override;
+  void disconnect_signal(uint32_t connection_id, int event) override;
 
   // Waits for a message and empties the slot. Then the server has to be told.
   Message take_message();
   // Waits until the flag is set, and clears it. False: it was not, for that long.
   bool wait_for_flag(uint32_t flag, std::chrono::milliseconds longest);
   uint64_t signal_count() const { return signal_count_; }
+  // As the kernel does with the signals of a guest. False: nobody is connected.
+  bool signal_by_event(uint32_t connection_id);
 
  private:
   std::mutex mutex_;
@@ -45,6 +49,7 @@ class Interrupts final : public vmbus::Partition {
   Message slot_;
   std::array<bool, 2048> flags_{};
   std::atomic<uint64_t> signal_count_ = 0;
+  std::map<uint32_t, int> events_;  // by connection
 };
 
 // The server on a thread of its own, a controller, and workers.
@@ -56,6 +61,7 @@ class Host {
     storvsp::Controller::Options controller{
         .instance = Guid::literal("5ca1ab1e-0000-4000-8000-000000000001")};
     storvsp::Worker::Options worker;
+    bool signals_by_event = true;  // where the channel has one
   };
   explicit Host(const Options& options);
   ~Host();
@@ -63,7 +69,7 @@ class Host {
   // As the guest's hypercalls do. Waits where the server says that it should.
   void post(std::span<const std::byte> message);
   Interrupts::Message take_message();
-  bool signal(uint32_t connection_id) { return server_->signal(connection_id); }
+  bool signal(uint32_t connection_id);
 
   Result<void> attach(uint8_t lun, storvsp::Controller::Unit unit);
   // view: for every worker.
@@ -81,6 +87,7 @@ class Host {
   Interrupts interrupts;
 
  private:
+  bool signals_by_event_;
   std::unique_ptr<storvsp::WorkerThread> control_;
   std::vector<std::unique_ptr<storvsp::WorkerThread>> worker_threads_;
   std::vector<storvsp::Worker*> workers_;

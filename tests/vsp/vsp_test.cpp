@@ -52,6 +52,9 @@ std::shared_ptr<scsi::LogicalUnit> make_unit() {
 std::shared_ptr<disk::Disk> memory_disk() { return std::make_shared<SharedMemoryDisk>(disk_bytes); }
 
 // A host with a disk at LUN 0, and a guest that has its controller's first channel open.
+// In the ring: a header, the packet, a trailer.
+constexpr uint64_t completion_bytes = 16 + 64 + 8;
+
 struct Machine {
   explicit Machine(const Host::Options& options = {}) : host(options), guest(host) {
     REQUIRE_OK(host.attach(0, make_unit(), memory_disk()));
@@ -413,17 +416,19 @@ TEST_CASE("many completions are told by few signals") {
   const GuestBuffer buffer = machine.guest.take_buffer(4096);
   const Bytes packet = GuestChannel::srb({}, read_10(0, 8), GuestChannel::read, 4096);
   const uint64_t signals_before = machine.host.interrupts.signal_count();
-  uint64_t received = 0;
   constexpr uint64_t rounds = 200;
   constexpr uint64_t depth = 32;
   for (uint64_t round = 0; round < rounds; ++round) {
+    machine.channel->incoming().set_word(GuestRing::interrupt_mask, 0);
     machine.channel->begin_batch();
     for (uint64_t i = 1; i <= depth; ++i) machine.channel->send(i, packet, &buffer);
     machine.channel->end_batch();
-    for (uint64_t i = 0; i < depth; ++i, ++received) machine.channel->receive();
+    // Who collects while others come may find the ring empty several times.
+    while (machine.channel->waiting_bytes() < depth * completion_bytes) std::this_thread::yield();
+    for (uint64_t i = 0; i < depth; ++i) machine.channel->receive();
   }
   const uint64_t signals = machine.host.interrupts.signal_count() - signals_before;
-  CHECK(signals * 10 <= received);
+  CHECK(signals == rounds);
 }
 
 TEST_CASE(

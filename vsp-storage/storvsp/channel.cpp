@@ -67,7 +67,7 @@ Channel::Channel(Worker& worker, vmbus::GuestMemory& memory, vmbus::Partition& p
       reader_(std::move(opened.from_guest), max_ring_packet_bytes(options.max_transfer_bytes),
               saved == nullptr ? 0 : saved->read_index),
       writer_(std::move(opened.to_guest), saved == nullptr ? 0 : saved->write_index),
-      bell_(*this),
+      bell_(worker),
       phase_(options.is_sub_channel ? Phase::ready : Phase::begun) {
   for (unsigned i = 0; i < options.queue_depth; ++i) {
     requests_.push_back(std::make_unique<Request>());
@@ -93,7 +93,7 @@ bool Channel::serve() {
       counters_.packets.add(*count);
       counters_.batches.add(*count);
       is_signal_due = reader_.give_back();
-    } else if (was_woken_) {
+    } else if (was_woken_ && !has_written_) {
       counters_.spurious_wakes.add(1);
     }
     was_woken_ = false;
@@ -115,12 +115,8 @@ void Channel::wake_up() {
   if (is_masked_) return;
   reader_.mask_signals();
   is_masked_ = true;
-}
-
-void Channel::Bell::open() {
-  channel_.counters_.wakes.add(1);
-  channel_.was_woken_ = true;
-  channel_.worker_.wake();
+  was_woken_ = true;
+  counters_.wakes.add(1);
 }
 
 void Channel::signal() {

@@ -101,12 +101,13 @@ class Channel final : public Served {
   };
   class Bell final : public vmbus::Doorbell, public async::Letter {
    public:
-    explicit Bell(Channel& channel) : channel_(channel) {}
-    void ring() noexcept override { channel_.worker_.mailbox().post(*this); }
-    void open() override;
+    explicit Bell(Worker& worker) : worker_(worker) {}
+    void ring() noexcept override { worker_.mailbox().post(*this); }
+    std::optional<int> event() const noexcept override { return worker_.mailbox().event(); }
+    void open() override { worker_.wake(); }
 
    private:
-    Channel& channel_;
+    Worker& worker_;
   };
 
   void restore(const Saved& saved);

@@ -38,8 +38,8 @@ class Histogram {
 struct ChannelCounters {
   Counter packets;
   Counter signals;         // to the guest
-  Counter wakes;           // by the guest
-  Counter spurious_wakes;  // with nothing to read
+  Counter wakes;           // after it had asked to be woken
+  Counter spurious_wakes;  // with nothing to read and nothing to answer
   Counter ring_full;       // answers that had to wait for the guest
   Histogram batches;       // packets that were read at once
 };

@@ -73,7 +73,11 @@ struct Worker::Sleep {
 };
 
 Worker::Worker(async::Loop& loop, const Options& options)
-    : loop_(loop), options_(options), mailbox_(loop), stop_letter_(*this) {}
+    : loop_(loop),
+      options_(options),
+      event_letter_(*this),
+      mailbox_(loop, &event_letter_),
+      stop_letter_(*this) {}
 
 Worker::~Worker() { assert(served_.empty()); }
 

@@ -66,6 +66,7 @@ class Worker final : public scsi::Resumer {
  private:
   struct Sleep;
   void hear_stop();
+  void hear_event() { wake(); }
   Async<void> open_letters();
   bool serve_all();
   bool all_fall_asleep();
@@ -73,6 +74,7 @@ class Worker final : public scsi::Resumer {
 
   async::Loop& loop_;
   Options options_;
+  async::LetterTo<Worker, &Worker::hear_event> event_letter_;
   async::Mailbox mailbox_;
   async::TaskGroup tasks_;
   async::LetterTo<Worker, &Worker::hear_stop> stop_letter_;
