@@ -22,6 +22,7 @@ IMPORTS = {
     "vsp-storage": ["support", "async", "disk", "vmbus"],
     "tools": ["support", "async", "disk", "image"],
     "fuse": ["support", "async", "disk", "image", "tools"],
+    "hypervisor": ["support", "async", "disk", "image", "vmbus", "vsp-storage", "tools"],
 }
 EVERYTHING = list(IMPORTS)
 UNBOUND = {"tests": EVERYTHING, "bench": EVERYTHING, "fuzz": EVERYTHING}

@@ -1,0 +1,126 @@
+#include "hypervisor/boot/linux_image.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "hypervisor/boot/boot_params.h"
+#include "hypervisor/boot/zero_page.h"
+#include "support/checked.h"
+
+namespace vhdkit::hypervisor {
+namespace {
+
+using linux_boot::SetupHeader;
+
+constexpr size_t sector_bytes = 512;
+constexpr uint64_t paragraph_bytes = 16;
+constexpr uint8_t default_setup_sectors = 4;
+
+std::unexpected<Error> corrupt(const std::string& what) {
+  return fail(Errc::corrupt, "bzImage: " + what);
+}
+
+// Whether this is a kernel that is entered in 64-bit mode.
+Result<void> check_kind(const SetupHeader& header) {
+  if (header.boot_flag != linux_boot::boot_flag)
+    return corrupt(
+        fmt::format("boot_flag at 0x1fe is {:#06x}, not 0xaa55", uint16_t{header.boot_flag}));
+  const uint16_t version = header.version;
+  if (version < linux_boot::version_2_12)
+    return fail(Errc::unsupported,
+                fmt::format("bzImage: boot protocol {}.{:02}; kernels have to have 2.12 at least, "
+                            "which is that of Linux 3.8",
+                            version >> 8, version & 0xff));
+  if ((header.load_flags & linux_boot::loaded_high) == 0)
+    return fail(Errc::unsupported, "bzImage: a zImage, as loadflags at 0x211 says");
+  if ((header.extended_load_flags & linux_boot::has_64_bit_entry) == 0)
+    return fail(Errc::unsupported,
+                "bzImage: xloadflags at 0x236 names no 64-bit entry: this is a kernel of 32 bits");
+  return {};
+}
+
+// The header's bytes: an older kernel's has less than SetupHeader, a newer one's may have more.
+Result<std::span<const std::byte>> header_bytes(std::span<const std::byte> kernel,
+                                                const SetupHeader& header) {
+  const size_t end = linux_boot::magic_offset + header.jump_distance;
+  if (header.jump_opcode != linux_boot::jump_opcode || end < linux_boot::header_end_2_12 ||
+      end > linux_boot::setup_header_limit)
+    return corrupt(fmt::format("the jump at 0x200 is {:#04x} {:#04x}: the header cannot end there",
+                               header.jump_opcode, header.jump_distance));
+  if (end > kernel.size())
+    return corrupt(fmt::format("the file ends at {:#x}, in its header", kernel.size()));
+  return kernel.subspan(linux_boot::setup_header_offset, end - linux_boot::setup_header_offset);
+}
+
+// All that is put into memory. A signed kernel has its signature behind what syssize counts.
+Result<std::span<const std::byte>> protected_mode_part(std::span<const std::byte> kernel,
+                                                       const SetupHeader& header) {
+  const size_t setup_sectors =
+      header.setup_sectors != 0 ? header.setup_sectors : default_setup_sectors;
+  const size_t offset = (1 + setup_sectors) * sector_bytes;
+  const uint64_t needed =
+      std::max<uint64_t>(header.code_paragraphs * paragraph_bytes, linux_boot::entry_64_offset + 1);
+  if (!range_fits(offset, needed, kernel.size()))
+    return corrupt(
+        fmt::format("the kernel has {} bytes from {:#x} on, as setup_sects and syssize "
+                    "say; the file ends at {:#x}",
+                    needed, offset, kernel.size()));
+  return kernel.subspan(offset);
+}
+
+struct Place {
+  uint64_t load_address = 0;
+  AddressRange kernel;  // all that it takes until it knows its memory
+};
+
+// A kernel that cannot be moved moves itself to where it prefers to be, so that this is the best
+// place for every kernel.
+Result<Place> place_of(const SetupHeader& header, uint64_t byte_count) {
+  const uint64_t preferred = header.preferred_address;
+  const uint64_t load_address = preferred != 0 ? preferred : linux_boot::default_load_address;
+  if (load_address < extended_memory_begin || load_address >= mmio_gap_begin)
+    return corrupt(
+        fmt::format("pref_address at 0x258 is {:#x}, where a guest has no RAM", load_address));
+  uint64_t runtime_address = load_address;
+  if (header.relocatable_kernel != 0) {
+    const uint32_t alignment = header.kernel_alignment;
+    if (!is_power_of_two(alignment))
+      return corrupt(fmt::format("kernel_alignment at 0x230 is {:#x}, no power of two", alignment));
+    runtime_address = align_up(load_address, alignment);
+  }
+  const uint64_t end = std::max(load_address + byte_count, runtime_address + header.init_size);
+  return Place{.load_address = load_address, .kernel = {.begin = load_address, .end = end}};
+}
+
+}  // namespace
+
+bool is_linux_image(std::span<const std::byte> kernel) {
+  const auto found = load<le32>(kernel, linux_boot::magic_offset);
+  return found && *found == linux_boot::magic;
+}
+
+Result<Entry> load_linux_image(GuestRam& ram, std::span<const std::byte> kernel,
+                               const Handover& handover) {
+  // Behind the header there is always more, so that a kernel with an older one can be read as well.
+  const auto header = load<SetupHeader>(kernel, linux_boot::setup_header_offset);
+  if (!header) return corrupt(fmt::format("the file ends at {:#x}, in its header", kernel.size()));
+  TRY(check_kind(*header));
+  TRY_LET(const auto own_header, header_bytes(kernel, *header));
+  TRY_LET(const auto code, protected_mode_part(kernel, *header));
+  TRY_LET(const Place place, place_of(*header, code.size()));
+  TRY(check_kernel_fits(ram, place.kernel));
+
+  TRY(ram.write(place.load_address, code));
+  TRY(write_command_line(ram, handover.command_line, header->command_line_size));
+  const uint64_t highest_initrd_end = uint64_t{header->initrd_address_max} + 1;
+  TRY_LET(const uint64_t initrd_address,
+          write_initrd(ram, handover.initrd, place.kernel, highest_initrd_end));
+  linux_boot::BootParams params{};
+  std::ranges::copy(own_header,
+                    writable_bytes_of(params).subspan(linux_boot::setup_header_offset).begin());
+  TRY(write_zero_page(ram, params, handover, place.load_address, initrd_address));
+  return long_mode_entry(ram, place.load_address + linux_boot::entry_64_offset);
+}
+
+}  // namespace vhdkit::hypervisor

@@ -1,0 +1,249 @@
+#include "hypervisor/partition/partition.h"
+
+#include <fmt/format.h>
+#include <sys/ioctl.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+
+#include "hypervisor/hyperv/cpuid.h"
+
+namespace vhdkit::hypervisor {
+namespace {
+
+constexpr uint32_t tsc_register = 0x10;
+constexpr uint64_t apic_hz = 1'000'000'000;  // of the timer in KVM's local APICs
+constexpr int no_event = -1;
+
+uint32_t value_of(std::span<const std::byte> bytes) {
+  uint32_t value = 0;
+  std::memcpy(&value, bytes.data(), bytes.size());
+  return value;
+}
+
+}  // namespace
+
+Partition::Partition(const Parts& parts, unsigned processor_count) : parts_(parts) {
+  for (unsigned i = 0; i < processor_count; ++i) {
+    vps_.push_back(std::make_unique<Vp>());
+    for (auto& event : vps_.back()->events) event = no_event;
+  }
+}
+
+Result<std::unique_ptr<Partition>> Partition::create(const Parts& parts, unsigned processor_count) {
+  prepare_kicks();
+  std::unique_ptr<Partition> partition(new Partition(parts, processor_count));
+  TRY_LET(partition->machine_, VirtualMachine::create(parts.kvm, parts.ram));
+  TRY(partition->create_processors());
+  parts.synic.reset(partition.get());
+  TRY(partition->start_clock());
+  return partition;
+}
+
+Partition::~Partition() {
+  parts_.synic.reset(nullptr);
+  for (const auto& vp : vps_) assert(!vp->thread.joinable());
+}
+
+Result<void> Partition::create_processors() {
+  for (unsigned i = 0; i < vps_.size(); ++i) {
+    TRY_LET(vps_[i]->processor, machine_->create_processor(i));
+  }
+  return {};
+}
+
+Result<void> Partition::start_clock() {
+  TRY_LET(const bool tsc_is_sound, machine_->start_clock());
+  TRY_LET(const auto supported, parts_.kvm.supported_cpuid());
+  const Topology topology{.processor_count = unsigned(vps_.size()), .tsc_is_sound = tsc_is_sound};
+  for (const auto& vp : vps_) {
+    TRY(vp->processor->set_cpuid(guest_cpuid(supported, vp->processor->index(), topology)));
+  }
+  Registers::Clock clock{.scale = std::nullopt,
+                         .now = [this](uint32_t) { return machine_->clock_ticks(); },
+                         .tsc_hz = 0,
+                         .apic_hz = apic_hz};
+  TRY_LET(clock.tsc_hz, vps_[0]->processor->tsc_hz());
+  if (tsc_is_sound) {
+    TRY_LET(const uint64_t tsc, vps_[0]->processor->read_msr(tsc_register));
+    const TscScale scale(clock.tsc_hz, tsc);
+    clock.scale = scale;
+    clock.now = [this, scale](uint32_t vp) {
+      const auto now = vps_[vp]->processor->read_msr(tsc_register);
+      assert(now);
+      return scale.ticks(*now);
+    };
+  }
+  parts_.registers.reset(std::move(clock));
+  return {};
+}
+
+Result<void> Partition::start(const Entry& entry, const Ports& ports) {
+  ports_ = &ports;
+  TRY(vps_[0]->processor->enter_at(entry));
+  const std::lock_guard lock(mutex_);
+  for (const auto& vp : vps_) vp->thread = std::thread([this, &vp = *vp] { run(vp); });
+  return {};
+}
+
+void Partition::end(Ending ending) {
+  const std::lock_guard lock(mutex_);
+  if (ending_) return;
+  ending_ = std::move(ending);
+  is_ending_ = true;
+  for (const auto& vp : vps_)
+    if (vp->thread.joinable()) vp->processor->kick(vp->thread.native_handle());
+  has_changed_.notify_all();
+}
+
+Ending Partition::wait() {
+  std::unique_lock lock(mutex_);
+  has_changed_.wait(lock, [this] { return ending_.has_value(); });
+  return *ending_;
+}
+
+void Partition::join() {
+  for (const auto& vp : vps_)
+    if (vp->thread.joinable()) vp->thread.join();
+}
+
+ExitCounts Partition::exits() const {
+  ExitCounts counts{};
+  for (const auto& vp : vps_) vp->exits.add_to(counts);
+  return counts;
+}
+
+// --- processors ---
+
+void Partition::run(Vp& vp) {
+  while (!is_ending_) {
+    const auto ran = vp.processor->run();
+    if (!ran) {
+      end({.end = End::failure, .message = ran.error().message});
+    } else if (*ran) {
+      handle_exit(vp);
+    } else {
+      vp.exits.count(ExitCause::kicked);
+    }
+  }
+}
+
+void Partition::handle_exit(Vp& vp) {
+  Processor& processor = *vp.processor;
+  kvm_run& exit = processor.exit();
+  switch (exit.exit_reason) {
+    case KVM_EXIT_IO: {
+      const bool is_call = exit.io.port == hypercall_port;
+      const bool is_signal = exit.io.port == signal_port;
+      vp.exits.count(is_call     ? ExitCause::hypercall
+                     : is_signal ? ExitCause::signal
+                                 : ExitCause::port);
+      return handle_port(processor);
+    }
+    case KVM_EXIT_MMIO:
+      // Nothing is there: as on a bus that nobody drives.
+      vp.exits.count(ExitCause::memory);
+      if (exit.mmio.is_write == 0) std::memset(exit.mmio.data, 0xff, sizeof exit.mmio.data);
+      return;
+    case KVM_EXIT_X86_RDMSR:
+      vp.exits.count(ExitCause::register_read);
+      return handle_register(processor);
+    case KVM_EXIT_X86_WRMSR:
+      vp.exits.count(ExitCause::register_write);
+      return handle_register(processor);
+    case KVM_EXIT_SHUTDOWN:
+      return end({.end = End::triple_fault, .message = failure_of(processor)});
+    case KVM_EXIT_INTR:
+      return vp.exits.count(ExitCause::kicked);
+    default:
+      vp.exits.count(ExitCause::other);
+      return end({.end = End::failure, .message = failure_of(processor)});
+  }
+}
+
+void Partition::handle_port(Processor& processor) {
+  const auto& access = processor.exit().io;
+  const bool is_write = access.direction == KVM_EXIT_IO_OUT;
+  if (access.port == hypercall_port && is_write && access.size == 1 && access.count == 1) {
+    if (const auto called = call_hypervisor(processor); !called)
+      end({.end = End::failure, .message = called.error().message});
+    return;
+  }
+  auto data = processor.port_data();
+  for (; !data.empty(); data = data.subspan(access.size)) {
+    const auto item = data.first(access.size);
+    if (!is_write) {
+      const uint32_t value = ports_->read(access.port, access.size);
+      std::memcpy(item.data(), &value, item.size());
+    } else if (access.port == signal_port && access.size == sizeof(uint32_t)) {
+      // The guest's code does not wait for an answer.
+      (void)parts_.connections.signal_event(value_of(item));
+    } else {
+      ports_->write(access.port, access.size, value_of(item));
+    }
+  }
+}
+
+Result<void> Partition::call_hypervisor(Processor& processor) {
+  TRY_LET(kvm_regs registers, processor.registers());
+  const Hypercall call{.control = registers.rcx, .input = registers.rdx};
+  registers.rax = execute(call, parts_.ram, parts_.connections);
+  return processor.set_registers(registers);
+}
+
+void Partition::handle_register(Processor& processor) {
+  auto& access = processor.exit().msr;
+  if (processor.exit().exit_reason == KVM_EXIT_X86_WRMSR) {
+    access.error = parts_.registers.write(processor.index(), access.index, access.data) ? 0 : 1;
+    return;
+  }
+  const auto value = parts_.registers.read(processor.index(), access.index);
+  access.error = value ? 0 : 1;
+  access.data = value.value_or(0);
+}
+
+std::string Partition::failure_of(Processor& processor) const {
+  const kvm_run& exit = processor.exit();
+  std::string what = fmt::format("processor {}: ", processor.index());
+  if (exit.exit_reason == KVM_EXIT_INTERNAL_ERROR)
+    what += fmt::format("KVM gave up (internal error {})", exit.internal.suberror);
+  else if (exit.exit_reason == KVM_EXIT_FAIL_ENTRY)
+    what += fmt::format("the hardware refused to run it (reason {:#x})",
+                        exit.fail_entry.hardware_entry_failure_reason);
+  else if (exit.exit_reason == KVM_EXIT_SHUTDOWN)
+    what += "triple fault";
+  else
+    what += fmt::format("KVM stopped for reason {}", exit.exit_reason);
+  if (const auto registers = processor.registers())
+    what += fmt::format(" at instruction {:#x}, stack {:#x}", registers->rip, registers->rsp);
+  return what;
+}
+
+// --- wires ---
+
+void Partition::set_vector(uint32_t vp, uint8_t sint, uint8_t vector) {
+  const auto event = machine_->message_event(vp * Synic::sint_count + sint, vp, vector);
+  if (event) {
+    vps_[vp]->events[sint] = *event;
+  } else {
+    end({.end = End::failure, .message = event.error().message});
+  }
+}
+
+void Partition::interrupt(uint32_t vp, uint8_t sint) {
+  const int event = vps_[vp]->events[sint];
+  const uint64_t one = 1;
+  if (event != no_event) (void)!write(event, &one, sizeof one);
+}
+
+void Partition::connect_signal(uint32_t connection_id, int event) {
+  // Where the kernel cannot, signals come to us and are passed on.
+  (void)machine_->connect_signal(signal_port, connection_id, event);
+}
+
+void Partition::disconnect_signal(uint32_t connection_id, int event) {
+  (void)machine_->disconnect_signal(signal_port, connection_id, event);
+}
+
+}  // namespace vhdkit::hypervisor

@@ -1,0 +1,93 @@
+// A partition from power-on to its end: processors on threads of their own, and what they need.
+#pragma once
+
+#include <condition_variable>
+#include <thread>
+
+#include "hypervisor/devices/ports.h"
+#include "hypervisor/hyperv/hypercalls.h"
+#include "hypervisor/hyperv/registers.h"
+#include "hypervisor/kvm/virtual_machine.h"
+#include "hypervisor/partition/exit_counters.h"
+
+namespace vhdkit::hypervisor {
+
+// Why a partition runs no more.
+enum class End : uint8_t {
+  power_off,     // the guest switched itself off
+  reset,         // the guest asked for a restart
+  crash,         // the guest's kernel gave up, and said so
+  triple_fault,  // a processor met an exception that it could not begin to handle
+  stopped,       // somebody outside wanted it
+  failure,       // KVM could not go on
+};
+struct Ending {
+  End end = End::stopped;
+  std::string message;  // of crash: the end of the guest's log; of failure: what KVM said
+};
+
+// For one power-on; a restart takes a new one. Thread-safe, but for what says otherwise.
+class Partition final : private Wires {
+ public:
+  // All of them outlive it. Synic and registers are reset, and are this partition's until its end.
+  struct Parts {
+    const Kvm& kvm;
+    GuestRam& ram;
+    Synic& synic;
+    Registers& registers;
+    Connections& connections;
+  };
+  static Result<std::unique_ptr<Partition>> create(const Parts& parts, unsigned processor_count);
+  // REQUIRES: it was joined, or never started; nobody has a signal connected.
+  ~Partition() override;
+
+  // A pin of the I/O APIC: who writes to the eventfd raises an edge.
+  Result<int> pin_event(uint32_t pin) { return machine_->pin_event(pin); }
+
+  // Begins to run the loaded kernel; the devices outlive the partition. Once.
+  Result<void> start(const Entry& entry, const Ports& ports);
+  // The first one to say so decides; the processors stop soon.
+  void end(Ending ending);
+  // Waits for the end. Processors may be on their way yet: join() waits for them.
+  Ending wait();
+  void join();
+
+  // Exits so far, of all processors.
+  ExitCounts exits() const;
+
+ private:
+  struct Vp {
+    std::unique_ptr<Processor> processor;
+    std::thread thread;
+    ExitCounters exits;
+    std::array<std::atomic<int>, Synic::sint_count> events;  // of its synthetic interrupts
+  };
+
+  Partition(const Parts& parts, unsigned processor_count);
+  Result<void> create_processors();
+  Result<void> start_clock();
+
+  void run(Vp& vp);
+  void handle_exit(Vp& vp);
+  void handle_port(Processor& processor);
+  Result<void> call_hypervisor(Processor& processor);
+  void handle_register(Processor& processor);
+  std::string failure_of(Processor& processor) const;
+
+  void set_vector(uint32_t vp, uint8_t sint, uint8_t vector) override;
+  void interrupt(uint32_t vp, uint8_t sint) override;
+  void connect_signal(uint32_t connection_id, int event) override;
+  void disconnect_signal(uint32_t connection_id, int event) override;
+
+  Parts parts_;
+  std::unique_ptr<VirtualMachine> machine_;
+  std::vector<std::unique_ptr<Vp>> vps_;
+  const Ports* ports_ = nullptr;
+
+  std::atomic<bool> is_ending_ = false;
+  std::mutex mutex_;
+  std::condition_variable has_changed_;
+  std::optional<Ending> ending_;
+};
+
+}  // namespace vhdkit::hypervisor

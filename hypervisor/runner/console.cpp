@@ -1,0 +1,238 @@
+#include "hypervisor/runner/console.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "tools/console.h"
+
+namespace vhdkit::hypervisor {
+namespace {
+
+constexpr std::string_view socket_prefix = "unix:";
+
+constexpr std::string_view help =
+    "\r\nCtrl-A x  leave: the guest is switched off\r\n"
+    "Ctrl-A a  a Ctrl-A for the guest\r\n"
+    "Ctrl-A h  this\r\n";
+
+void raise_event(const Descriptor& event) {
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t told = ::write(event.number(), &one, sizeof one);
+}
+
+void lower_event(const Descriptor& event) {
+  uint64_t count = 0;
+  [[maybe_unused]] const ssize_t heard = ::read(event.number(), &count, sizeof count);
+}
+
+Result<Descriptor> new_event() {
+  Descriptor event(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!event.is_open()) return fail_errno(errno, "an eventfd");
+  return event;
+}
+
+}  // namespace
+
+Result<void> parse_console(const std::string& text, ConsoleOptions& options) {
+  if (text == "stdio") {
+    options.where = ConsoleOptions::Where::stdio;
+  } else if (text == "none") {
+    options.where = ConsoleOptions::Where::nowhere;
+  } else if (text.starts_with(socket_prefix) && text.size() > socket_prefix.size()) {
+    options.where = ConsoleOptions::Where::socket;
+    options.socket_path = text.substr(socket_prefix.size());
+  } else {
+    return fail(Errc::invalid_argument, "a console is stdio, unix:PATH or none");
+  }
+  return {};
+}
+
+Result<std::unique_ptr<Console>> Console::open(const ConsoleOptions& options,
+                                               std::function<void()> on_leave) {
+  std::unique_ptr<Console> console(new Console(options, std::move(on_leave)));
+  TRY(console->begin());
+  return console;
+}
+
+Result<void> Console::begin() {
+  TRY_LET(wake_event_, new_event());
+  TRY_LET(hurry_event_, new_event());
+  connect(nullptr);
+  if (!options_.log_path.empty()) {
+    log_ = Descriptor(
+        ::open(options_.log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
+    if (!log_.is_open()) return fail_errno(errno, options_.log_path);
+  }
+  if (options_.where == ConsoleOptions::Where::socket) {
+    TRY(with_context(listen(), options_.socket_path + ": "));
+  }
+  if (options_.where == ConsoleOptions::Where::stdio) {
+    terminal_.emplace();
+    input_ = std::make_shared<Descriptor>(fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3));
+    output_ = std::make_shared<Descriptor>(fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3));
+  }
+  thread_ = std::thread([this] { run(); });
+  return {};
+}
+
+Result<void> Console::listen() {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (options_.socket_path.size() >= sizeof address.sun_path)
+    return fail(Errc::invalid_argument, "is too long for a socket's name");
+  std::memcpy(address.sun_path, options_.socket_path.data(), options_.socket_path.size());
+  listener_ = Descriptor(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const auto* const generic = reinterpret_cast<const sockaddr*>(&address);
+  if (!listener_.is_open() || bind(listener_.number(), generic, sizeof address) != 0 ||
+      ::listen(listener_.number(), 1) != 0)
+    return fail_errno(errno, "a socket to listen on");
+  return {};
+}
+
+Console::~Console() {
+  connect(nullptr);
+  {
+    const std::lock_guard lock(mutex_);
+    is_over_ = true;
+  }
+  if (thread_.joinable()) {
+    wake();
+    thread_.join();
+  }
+  if (listener_.is_open()) unlink(options_.socket_path.c_str());
+}
+
+void Console::connect(SerialGuest* guest) {
+  {
+    const std::lock_guard lock(mutex_);
+    guest_ = guest;
+  }
+  if (guest == nullptr) {
+    raise_event(hurry_event_);
+  } else {
+    lower_event(hurry_event_);
+    wake();
+  }
+}
+
+void Console::wake() const { raise_event(wake_event_); }
+
+// --- what the guest says ---
+
+void Console::write(std::span<const std::byte> bytes) {
+  if (log_.is_open()) {
+    [[maybe_unused]] const ssize_t kept = ::write(log_.number(), bytes.data(), bytes.size());
+  }
+  const Peer peer = output();
+  while (peer != nullptr && !bytes.empty() && is_ready(peer)) {
+    const ssize_t count = ::write(peer->number(), bytes.data(), bytes.size());
+    if (count < 0 && errno != EINTR && errno != EAGAIN) return lose(peer);
+    if (count > 0) bytes = bytes.subspan(size_t(count));
+  }
+}
+
+Console::Peer Console::output() const {
+  const std::lock_guard lock(mutex_);
+  return output_;
+}
+
+// Waits until it takes something. False: nobody may wait any more, and it takes nothing now.
+bool Console::is_ready(const Peer& peer) const {
+  std::array<pollfd, 2> events{pollfd{.fd = peer->number(), .events = POLLOUT, .revents = 0},
+                               pollfd{.fd = hurry_event_.number(), .events = POLLIN, .revents = 0}};
+  while (poll(events.data(), events.size(), -1) < 0 && errno == EINTR) {
+  }
+  return events[0].revents != 0;
+}
+
+void Console::lose(const Peer& peer) {
+  const std::lock_guard lock(mutex_);
+  if (output_ == peer) output_ = nullptr;
+}
+
+// --- what is typed ---
+
+void Console::run() {
+  for (;;) {
+    wait_for_input();
+    lower_event(wake_event_);
+    {
+      const std::lock_guard lock(mutex_);
+      if (is_over_) return;
+    }
+    deliver();
+    Peer peer;
+    {
+      const std::lock_guard lock(mutex_);
+      peer = input_;
+    }
+    if (peer == nullptr && listener_.is_open()) {
+      accept_client();
+    } else if (peer != nullptr && typed_.empty()) {
+      read_from(peer);
+    }
+  }
+}
+
+void Console::wait_for_input() {
+  std::array<pollfd, 2> events{pollfd{.fd = wake_event_.number(), .events = POLLIN, .revents = 0},
+                               pollfd{.fd = -1, .events = POLLIN, .revents = 0}};
+  {
+    const std::lock_guard lock(mutex_);
+    // What is typed ahead of a guest that does not read stays where it is.
+    if (input_ != nullptr && typed_.empty())
+      events[1].fd = input_->number();
+    else if (input_ == nullptr && listener_.is_open())
+      events[1].fd = listener_.number();
+  }
+  poll(events.data(), events.size(), -1);
+}
+
+void Console::accept_client() {
+  auto client = std::make_shared<Descriptor>(
+      accept4(listener_.number(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (!client->is_open()) return;
+  const std::lock_guard lock(mutex_);
+  input_ = output_ = std::move(client);
+}
+
+void Console::read_from(const Peer& peer) {
+  pollfd event{.fd = peer->number(), .events = POLLIN, .revents = 0};
+  if (poll(&event, 1, 0) <= 0) return;
+  std::array<std::byte, 256> buffer;
+  const ssize_t count = read(peer->number(), buffer.data(), buffer.size());
+  if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (count <= 0) {
+    if (listener_.is_open()) lose(peer);
+    const std::lock_guard lock(mutex_);
+    input_ = nullptr;
+    return;
+  }
+  const auto bytes = std::span(buffer).first(size_t(count));
+  if (options_.where != ConsoleOptions::Where::stdio) {
+    typed_.assign(bytes.begin(), bytes.end());
+  } else {
+    Escapes::Typed typed = escapes_.take(bytes);
+    if (typed.wants_help) tools::say(help);
+    if (typed.wants_to_leave) on_leave_();
+    typed_ = std::move(typed.for_guest);
+  }
+  deliver();
+}
+
+void Console::deliver() {
+  const std::lock_guard lock(mutex_);
+  if (guest_ == nullptr || typed_.empty()) return;
+  const size_t taken = guest_->receive(typed_);
+  typed_.erase(typed_.begin(), typed_.begin() + ptrdiff_t(taken));
+}
+
+}  // namespace vhdkit::hypervisor

@@ -1,0 +1,85 @@
+// The host's end of the guest's serial line: a terminal, a pipe, a socket, or nobody.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "hypervisor/devices/serial_line.h"
+#include "hypervisor/kvm/descriptor.h"
+#include "hypervisor/runner/escapes.h"
+#include "hypervisor/runner/raw_terminal.h"
+#include "support/result.h"
+
+namespace vhdkit::hypervisor {
+
+struct ConsoleOptions {
+  enum class Where : uint8_t { stdio, socket, nowhere };
+  Where where = Where::stdio;
+  std::string socket_path;
+  std::string log_path;  // what the guest says is added to this file; empty: to none
+};
+
+// "stdio", "unix:PATH" or "none". Errors: invalid_argument.
+Result<void> parse_console(const std::string& text, ConsoleOptions& options);
+
+// Thread-safe. A socket has one client at a time, and further ones wait; while there is none, what
+// the guest says is lost, as it is where standard output was closed. A reader that is slow holds
+// the guest's processor up while that speaks.
+class Console final : public SerialHost {
+ public:
+  // on_leave: somebody typed Ctrl-A x; called on a thread of the console's. Errors: those of the
+  // system (the socket, the log), naming the file.
+  static Result<std::unique_ptr<Console>> open(const ConsoleOptions& options,
+                                               std::function<void()> on_leave);
+  ~Console() override;
+
+  // Who gets what is typed from now on; null: nobody, and nobody waits any more for a slow reader.
+  // The guest's end lives until the next call.
+  void connect(SerialGuest* guest);
+
+  void write(std::span<const std::byte> bytes) override;
+  void has_room() override { wake(); }
+
+ private:
+  using Peer = std::shared_ptr<Descriptor>;
+
+  Console(ConsoleOptions options, std::function<void()> on_leave)
+      : options_(std::move(options)), on_leave_(std::move(on_leave)) {}
+  Result<void> begin();
+  Result<void> listen();
+
+  void run();
+  void wait_for_input();
+  void accept_client();
+  void read_from(const Peer& peer);
+  void deliver();
+  void lose(const Peer& peer);
+  void wake() const;
+
+  Peer output() const;
+  bool is_ready(const Peer& peer) const;
+
+  ConsoleOptions options_;
+  std::function<void()> on_leave_;
+  Descriptor wake_event_;   // for the thread
+  Descriptor hurry_event_;  // for writers: readable while nobody is connected
+  Descriptor listener_;
+  Descriptor log_;
+  std::optional<RawTerminal> terminal_;
+  Escapes escapes_;               // of the thread
+  std::vector<std::byte> typed_;  // of the thread: what the guest has had no room for
+
+  mutable std::mutex mutex_;
+  Peer input_;   // null: nobody, or at its end
+  Peer output_;  // null: nobody
+  SerialGuest* guest_ = nullptr;
+  bool is_over_ = false;
+  std::thread thread_;
+};
+
+}  // namespace vhdkit::hypervisor

@@ -1,0 +1,72 @@
+#include "hypervisor/runner/disk_option.h"
+
+#include <charconv>
+
+#include "tools/options.h"
+
+namespace vhdkit::hypervisor {
+namespace {
+
+// Up to the next comma that stands alone; takes it off the text.
+std::string next_word(std::string_view& text) {
+  std::string word;
+  while (!text.empty()) {
+    const bool is_comma = text.front() == ',';
+    if (is_comma && !text.starts_with(",,")) break;
+    word += text.front();
+    text.remove_prefix(is_comma ? 2 : 1);
+  }
+  if (!text.empty()) text.remove_prefix(1);
+  return word;
+}
+
+Result<uint64_t> parse_count(const std::string& value) {
+  uint64_t count = 0;
+  const char* const end = value.data() + value.size();
+  const auto [rest, error] = std::from_chars(value.data(), end, count);
+  if (error != std::errc() || rest != end || count == 0)
+    return fail(Errc::invalid_argument, "\"" + value + "\" is no number of requests");
+  return count;
+}
+
+Result<void> take_cache(const std::string& value, DiskPlan& plan) {
+  if (value != "none" && value != "writeback")
+    return fail(Errc::invalid_argument, "cache is none or writeback, not \"" + value + "\"");
+  plan.open.direct = value == "none";
+  return {};
+}
+
+Result<void> take_word(const std::string& word, DiskPlan& plan) {
+  if (word == "ro") {
+    plan.open.writable = false;
+    return {};
+  }
+  const size_t equals = word.find('=');
+  const std::string key = word.substr(0, equals);
+  const std::string value = equals == std::string::npos ? "" : word.substr(equals + 1);
+  if (key == "cache") return take_cache(value, plan);
+  if (key == "format") return tools::format_into(plan.open.format)(value);
+  if (key == "iops") {
+    TRY_LET(plan.limits.requests_per_second, parse_count(value));
+    return {};
+  }
+  if (key == "bps") {
+    TRY_LET(plan.limits.bytes_per_second, tools::parse_size(value));
+    return {};
+  }
+  return fail(Errc::invalid_argument,
+              "\"" + word + "\" is none of ro, cache=, format=, iops= and bps=");
+}
+
+}  // namespace
+
+Result<DiskPlan> parse_disk(std::string_view text) {
+  DiskPlan plan{.path = next_word(text), .open = {.writable = true}, .limits = {}};
+  if (plan.path.empty()) return fail(Errc::invalid_argument, "a disk's file is missing");
+  while (!text.empty()) {
+    TRY(take_word(next_word(text), plan));
+  }
+  return plan;
+}
+
+}  // namespace vhdkit::hypervisor

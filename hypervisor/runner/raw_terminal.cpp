@@ -1,0 +1,44 @@
+#include "hypervisor/runner/raw_terminal.h"
+
+#include <signal.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include <atomic>
+
+namespace vhdkit::hypervisor {
+namespace {
+
+termios as_it_was;
+std::atomic<bool> is_changed = false;
+
+constexpr int fatal_signals[] = {SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE};
+
+void die(int number) {
+  RawTerminal::restore();
+  // It is the default action's again: SA_RESETHAND.
+  raise(number);
+}
+
+}  // namespace
+
+RawTerminal::RawTerminal() {
+  if (isatty(STDIN_FILENO) == 0 || tcgetattr(STDIN_FILENO, &as_it_was) != 0) return;
+  termios raw = as_it_was;
+  cfmakeraw(&raw);
+  raw.c_oflag |= OPOST;  // our own messages end their lines as usual
+  is_changed = true;
+  tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+  struct sigaction action{};
+  action.sa_handler = die;
+  action.sa_flags = SA_RESETHAND;
+  for (const int number : fatal_signals) sigaction(number, &action, nullptr);
+}
+
+RawTerminal::~RawTerminal() { restore(); }
+
+void RawTerminal::restore() {
+  if (is_changed.exchange(false)) tcsetattr(STDIN_FILENO, TCSANOW, &as_it_was);
+}
+
+}  // namespace vhdkit::hypervisor

@@ -1,0 +1,234 @@
+#include "hypervisor/runner/run.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+
+#include <charconv>
+#include <fstream>
+
+#include "hypervisor/boot/platform.h"
+#include "hypervisor/kvm/trial.h"
+#include "hypervisor/runner/disk_option.h"
+#include "hypervisor/runner/stop_signals.h"
+#include "tools/console.h"
+#include "tools/options.h"
+
+namespace vhdkit::hypervisor {
+namespace {
+
+using tools::Arguments;
+
+constexpr tools::Example examples[] = {
+    {"A kernel with its initrd, and its root file system in a VHDX",
+     "vhd-run --kernel vmlinuz --initrd initrd.img --append 'root=/dev/sda console=ttyS0' --disk "
+     "root.vhdx"},
+    {"Two processors, 2 GiB, a second disk that is only read and one past the page cache",
+     "vhd-run --cpus 2 --memory 2G --kernel vmlinuz --append console=ttyS0 --disk a.vhdx --disk "
+     "b.vhd,ro --disk c.vhdx,cache=none"},
+    {"At most 500 requests and 50 MiB a second for a disk",
+     "vhd-run --kernel vmlinuz --disk a.vhdx,iops=500,bps=50M"},
+    {"The console on a socket, for socat or a terminal server",
+     "vhd-run --console unix:/run/guest.sock --kernel vmlinuz --disk a.vhdx"},
+};
+
+constexpr tools::ExitCode exit_codes[] = {
+    {int(ExitCode::power_off), "the guest switched itself off, or somebody left by Ctrl-A x"},
+    {int(ExitCode::bad_start), "it could not begin: arguments, files, disks"},
+    {int(ExitCode::no_kvm), "KVM is not there, not allowed, or cannot run our guests"},
+    {int(ExitCode::crash), "the guest's kernel gave up; the end of its log was shown"},
+    {int(ExitCode::triple_fault), "a triple fault: the guest met what it could not handle"},
+    {int(ExitCode::failure), "KVM could not go on"},
+    {int(ExitCode::restart), "the guest wanted a restart, and --no-reboot was said"},
+    {int(ExitCode::unclean), "a disk could not be closed cleanly: what was flushed is there"},
+    {128, "and more: ended by a signal, 128 and its number; the disks were closed"},
+};
+
+constexpr tools::Page run_page = {
+    .summary = "runs a guest from virtual disks, over VMBus",
+    .synopsis = "[OPTION...] --kernel FILE",
+    .description =
+        "Starts a machine as Hyper-V has them, with KVM: the guest finds \"Microsoft Hv\", a "
+        "VMBus, "
+        "and its disks behind synthetic SCSI controllers, and needs no drivers but its own. VHD, "
+        "VHDX, differencing chains and raw files are used as they are, locked while the guest "
+        "runs, and closed cleanly at its end. The kernel (bzImage, or ELF with a PVH entry) and "
+        "its "
+        "initrd are loaded directly.\n\n"
+        "The guest's first serial port is on standard input and output: Ctrl-A x leaves, Ctrl-A h "
+        "says what else there is. Leaving, SIGINT and SIGTERM switch the guest off as a plug does: "
+        "what it has not flushed is lost.",
+    .examples = examples,
+    .exit_codes = exit_codes,
+};
+
+tools::Take count_into(unsigned& target, unsigned most) {
+  return [&target, most](const std::string& value) -> Result<void> {
+    unsigned count = 0;
+    const char* const end = value.data() + value.size();
+    const auto [rest, error] = std::from_chars(value.data(), end, count);
+    if (error != std::errc() || rest != end || count == 0 || count > most)
+      return fail(Errc::invalid_argument, fmt::format("a number from 1 to {} is wanted", most));
+    target = count;
+    return {};
+  };
+}
+
+ExitCode code_of(End end) {
+  switch (end) {
+    case End::power_off:
+    case End::stopped:
+      return ExitCode::power_off;
+    case End::reset:
+      return ExitCode::restart;
+    case End::crash:
+      return ExitCode::crash;
+    case End::triple_fault:
+      return ExitCode::triple_fault;
+    case End::failure:
+      break;
+  }
+  return ExitCode::failure;
+}
+
+// The end of a kernel's log: many lines.
+void tell_lines(std::string_view text) {
+  while (!text.empty()) {
+    const size_t end = text.find('\n');
+    tools::say(text.substr(0, end));
+    text = end == std::string_view::npos ? "" : text.substr(end + 1);
+  }
+}
+
+void tell(const Ending& ending) {
+  switch (ending.end) {
+    case End::crash:
+      tools::complain("the guest's kernel gave up");
+      return tell_lines(ending.message);
+    case End::triple_fault:
+    case End::failure:
+      return tools::complain(ending.message);
+    case End::reset:
+      return tools::say("the guest wanted a restart");
+    case End::power_off:
+    case End::stopped:
+      return;
+  }
+}
+
+Result<Kvm> usable_kvm() {
+  TRY_LET(Kvm kvm, Kvm::open());
+  TRY(try_long_mode(kvm));
+  return kvm;
+}
+
+// Passes the wish to stop on to the machine, also where it came before there was one.
+class Stopper {
+ public:
+  void stop() {
+    const std::lock_guard lock(mutex_);
+    is_stopped_ = true;
+    if (machine_ != nullptr) machine_->stop();
+  }
+  void set_machine(Machine* machine) {
+    const std::lock_guard lock(mutex_);
+    machine_ = machine;
+    if (machine_ != nullptr && is_stopped_) machine_->stop();
+  }
+
+ private:
+  std::mutex mutex_;
+  Machine* machine_ = nullptr;
+  bool is_stopped_ = false;
+};
+
+Result<void> write_report(const std::string& path, const std::string& report) {
+  std::ofstream file(path, std::ios::trunc);
+  file << report << '\n';
+  file.close();
+  if (!file) return fail_errno(errno, path);
+  return {};
+}
+
+}  // namespace
+
+const tools::Page& Run::page() const { return run_page; }
+
+void Run::declare(Arguments& arguments) {
+  arguments.required_option("-k,--kernel", "FILE", tools::into(plan_.kernel),
+                            "The guest's kernel: a bzImage, or an ELF file.");
+  arguments.option("-i,--initrd", "FILE", tools::into(plan_.initrd), "Its initial RAM disk.");
+  arguments.option("-a,--append", "TEXT", tools::into(plan_.command_line),
+                   "Its command line, such as \"console=ttyS0 root=/dev/sda\".");
+  arguments.repeatable_option(
+      "-d,--disk", "FILE[,OPTION...]",
+      [this](const std::string& value) -> Result<void> {
+        if (plan_.disks.size() == Storage::max_disks)
+          return fail(Errc::invalid_argument, "there are at most 64 disks");
+        TRY_LET(auto disk, parse_disk(value));
+        plan_.disks.push_back(std::move(disk));
+        return {};
+      },
+      "A disk: an image or a raw file, with ro, cache=none|writeback, format=FORMAT, iops=N and "
+      "bps=SIZE behind it; a comma in its name stands twice.");
+  arguments.option("-m,--memory", "SIZE", tools::size_into(plan_.memory_bytes),
+                   "Memory, a multiple of 2M; 512M unless said.");
+  arguments.option("-c,--cpus", "N", count_into(plan_.processor_count, platform::max_vp_count),
+                   "Processors, 1 to 32; 1 unless said.");
+  arguments.option("--controllers", "N",
+                   count_into(plan_.controller_count, Storage::max_controllers),
+                   "Storage controllers, 1 or 2; disks are spread over them.");
+  arguments.option(
+      "--console", "WHERE",
+      [this](const std::string& value) { return parse_console(value, console_options_); },
+      "The guest's first serial port: stdio, unix:PATH or none; stdio unless said.");
+  arguments.option("--console-log", "FILE", tools::into(console_options_.log_path),
+                   "Keep what the guest says on it.");
+  arguments.flag("--no-reboot", stays_down_, "End where the guest wants a restart.");
+  arguments.option("--report", "FILE", tools::into(report_),
+                   "At the end, write what was counted of disks, channels and exits, as JSON.");
+}
+
+Result<int> Run::run(async::Loop&) { return run(); }
+
+int Run::run() {
+  const auto code = run_machine();
+  if (code) return *code;
+  tools::complain(code.error().message);
+  return int(ExitCode::bad_start);
+}
+
+Result<int> Run::run_machine() {
+  plan_.restarts = !stays_down_;
+  // Whoever closes the console's other end ends nothing.
+  signal(SIGPIPE, SIG_IGN);
+  Stopper stopper;
+  // Before any other thread is there.
+  StopSignals signals([&] { stopper.stop(); });
+  const auto kvm = usable_kvm();
+  if (!kvm) {
+    tools::complain(kvm.error().message);
+    return int(ExitCode::no_kvm);
+  }
+  TRY_LET(const auto console, Console::open(console_options_, [&] { stopper.stop(); }));
+  TRY_LET(const auto machine, Machine::create(*kvm, plan_, *console, &tools::warn));
+  stopper.set_machine(machine.get());
+  const auto ending = machine->run();
+  stopper.set_machine(nullptr);
+  TRY_LET(const int code, finish(*machine, ending));
+  return signals.caught() == 0 ? code : 128 + signals.caught();
+}
+
+Result<int> Run::finish(Machine& machine, const Result<Ending>& ending) {
+  if (ending) tell(*ending);
+  if (report_) {
+    TRY(write_report(*report_, machine.report()));
+  }
+  if (const auto closed = machine.close(); !closed) {
+    tools::complain(closed.error().message);
+    return int(ExitCode::unclean);
+  }
+  if (!ending) return std::unexpected(ending.error());
+  return int(code_of(ending->end));
+}
+
+}  // namespace vhdkit::hypervisor

@@ -1,0 +1,41 @@
+// The words of vhd-run.
+#pragma once
+
+#include "hypervisor/runner/machine.h"
+#include "tools/verb.h"
+
+namespace vhdkit::hypervisor {
+
+// What the program says to whoever started it.
+enum class ExitCode : int {
+  power_off = 0,     // also where somebody left by the console
+  bad_start = 1,     // arguments, files, disks
+  no_kvm = 2,        // not there, not allowed, not able
+  crash = 3,         // the guest's kernel gave up
+  triple_fault = 4,  // the guest met what it could not handle
+  failure = 5,       // KVM could not go on
+  restart = 6,       // wanted, with --no-reboot
+  unclean = 7,       // a disk could not be closed
+};
+
+class Run final : public tools::Verb {
+ public:
+  const tools::Page& page() const override;
+  void declare(tools::Arguments& arguments) override;
+  // Has loops of its own, and leaves this one alone.
+  Result<int> run(async::Loop& loop) override;
+  bool changes_images() const override { return true; }
+  // As run(), and says what went wrong. Returns the exit code.
+  int run();
+
+ private:
+  Result<int> run_machine();
+  Result<int> finish(Machine& machine, const Result<Ending>& ending);
+
+  MachinePlan plan_;
+  ConsoleOptions console_options_;
+  std::optional<std::string> report_;
+  bool stays_down_ = false;
+};
+
+}  // namespace vhdkit::hypervisor
