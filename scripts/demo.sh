@@ -81,4 +81,8 @@ else
   echo "not here: /dev/fuse is missing or not for this user"
 fi
 
+say "A stock Debian kernel boots from a VHDX over VMBus, and sees the disk that was made here"
+/usr/bin/python3 "$project/tests/guest/lab/show.py" --folder "$folder" disk.vhdx -- \
+  "lsblk -o NAME,SIZE,VENDOR,MODEL,LABEL" || echo "not here: see above"
+
 say "Done: raw, VHDX, VHD and raw again, bit for bit"

@@ -16,25 +16,18 @@ void PowerPorts::add_to(Ports& ports) {
   ports.add(platform::keyboard_command_port, 1, keyboard_);
 }
 
-uint8_t PowerPorts::Sleep::read_byte(uint16_t) { return 0; }
-
-void PowerPorts::Sleep::write_byte(uint16_t offset, uint8_t value) {
+void PowerPorts::write_sleep_control(PowerControl& control, uint16_t offset, uint8_t value) {
   if (offset != sleep_control_offset || (value & platform::sleep_enable) == 0) return;
   const unsigned type = (value & platform::sleep_type_mask) >> platform::sleep_type_shift;
-  if (type == platform::sleep_type_soft_off) control_.power_off();
+  if (type == platform::sleep_type_soft_off) control.power_off();
 }
 
-uint8_t PowerPorts::Reset::read_byte(uint16_t) { return 0; }
-
-void PowerPorts::Reset::write_byte(uint16_t, uint8_t value) {
-  if (value == platform::reset_value) control_.reset();
+void PowerPorts::write_reset(PowerControl& control, uint16_t, uint8_t value) {
+  if (value == platform::reset_value) control.reset();
 }
 
-// Nothing waits to be read, and everything written was taken.
-uint8_t PowerPorts::Keyboard::read_byte(uint16_t) { return 0; }
-
-void PowerPorts::Keyboard::write_byte(uint16_t, uint8_t value) {
-  if (value == platform::keyboard_pulse_reset) control_.reset();
+void PowerPorts::write_keyboard_command(PowerControl& control, uint16_t, uint8_t value) {
+  if (value == platform::keyboard_pulse_reset) control.reset();
 }
 
 }  // namespace vhdkit::hypervisor

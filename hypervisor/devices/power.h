@@ -14,47 +14,37 @@ class PowerControl {
 };
 
 // ACPI's sleep control and status registers (ACPI 6.5, 4.8.3.7), its reset register, and the
-// keyboard controller's command port, of which only the pulse that resets is there. Their ports are
-// in boot/platform.h.
+// keyboard controller's command port, of which only the pulse that resets is there: their ports are
+// in boot/platform.h. All of them read as 0: nothing is under way, and no key waits.
 class PowerPorts {
  public:
   // It outlives this.
   explicit PowerPorts(PowerControl& control)
-      : sleep_(control), reset_(control), keyboard_(control) {}
+      : sleep_(control, write_sleep_control),
+        reset_(control, write_reset),
+        keyboard_(control, write_keyboard_command) {}
   void add_to(Ports& ports);
 
  private:
-  class Sleep final : public ByteDevice {
+  class Port final : public ByteDevice {
    public:
-    explicit Sleep(PowerControl& control) : control_(control) {}
+    using Act = void (*)(PowerControl& control, uint16_t offset, uint8_t value);
+    Port(PowerControl& control, Act act) : control_(control), act_(act) {}
 
    private:
-    uint8_t read_byte(uint16_t offset) override;
-    void write_byte(uint16_t offset, uint8_t value) override;
-    PowerControl& control_;
-  };
-  class Reset final : public ByteDevice {
-   public:
-    explicit Reset(PowerControl& control) : control_(control) {}
+    uint8_t read_byte(uint16_t) override { return 0; }
+    void write_byte(uint16_t offset, uint8_t value) override { act_(control_, offset, value); }
 
-   private:
-    uint8_t read_byte(uint16_t offset) override;
-    void write_byte(uint16_t offset, uint8_t value) override;
     PowerControl& control_;
+    Act act_;
   };
-  class Keyboard final : public ByteDevice {
-   public:
-    explicit Keyboard(PowerControl& control) : control_(control) {}
+  static void write_sleep_control(PowerControl& control, uint16_t offset, uint8_t value);
+  static void write_reset(PowerControl& control, uint16_t offset, uint8_t value);
+  static void write_keyboard_command(PowerControl& control, uint16_t offset, uint8_t value);
 
-   private:
-    uint8_t read_byte(uint16_t offset) override;
-    void write_byte(uint16_t offset, uint8_t value) override;
-    PowerControl& control_;
-  };
-
-  Sleep sleep_;
-  Reset reset_;
-  Keyboard keyboard_;
+  Port sleep_;
+  Port reset_;
+  Port keyboard_;
 };
 
 }  // namespace vhdkit::hypervisor

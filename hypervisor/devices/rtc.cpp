@@ -1,6 +1,8 @@
 #include "hypervisor/devices/rtc.h"
 
 #include <algorithm>
+#include <array>
+#include <utility>
 
 namespace vhdkit::hypervisor {
 namespace {
@@ -22,53 +24,45 @@ enum Register : uint8_t {
 
 constexpr uint8_t divider_runs = 0x26;     // status A: 32.768 kHz, and no update in progress
 constexpr uint8_t counts_to_24 = 0x02;     // status B: BCD
+constexpr uint8_t is_being_set = 0x80;     // status B
 constexpr uint8_t battery_is_good = 0x80;  // status D
 constexpr uint8_t index_mask = 0x7f;       // the bit above holds NMIs back
 
 uint8_t bcd(unsigned value) { return uint8_t(value / 10 % 10 << 4 | value % 10); }
 unsigned from_bcd(uint8_t value) { return (value >> 4) * 10U + (value & 0xf); }
 
-// A moment, by the registers that show it.
-struct Date {
-  explicit Date(Rtc::Time time)
-      : days(std::chrono::floor<std::chrono::days>(time)), calendar(days), clock(time - days) {}
-
-  std::chrono::sys_days days;
-  std::chrono::year_month_day calendar;
-  std::chrono::hh_mm_ss<std::chrono::seconds> clock;
-
-  int full_year() const { return int(calendar.year()); }
-};
-
-// The date with one of its registers changed; what no calendar has is brought back into it.
-Rtc::Time changed(Rtc::Time time, uint8_t index, unsigned value) {
-  using namespace std::chrono;
-  const Date date(time);
-  auto calendar = date.calendar;
-  auto of_day = date.clock.to_duration();
-  if (index == seconds)
-    of_day += std::chrono::seconds(int(value)) - date.clock.seconds();
-  else if (index == minutes)
-    of_day += std::chrono::minutes(int(value)) - date.clock.minutes();
-  else if (index == hours)
-    of_day += std::chrono::hours(int(value)) - date.clock.hours();
-  else if (index == day)
-    calendar = calendar.year() / calendar.month() / std::chrono::day(value);
-  else if (index == month)
-    calendar = calendar.year() / std::chrono::month(std::clamp(value, 1U, 12U)) / calendar.day();
-  else if (index == year)
-    calendar = std::chrono::year(date.full_year() / 100 * 100 + int(value)) / calendar.month() /
-               calendar.day();
-  else if (index == century)
-    calendar = std::chrono::year(int(value) * 100 + date.full_year() % 100) / calendar.month() /
-               calendar.day();
-  // A day that the month does not have counts on into the next one.
-  return sys_days(calendar) + of_day;
+// Where a register of the date stands among the fields; nothing for the others.
+std::optional<size_t> field_of(uint8_t index) {
+  constexpr std::array<uint8_t, 7> fields = {seconds, minutes, hours, day, month, year, century};
+  const auto found = std::ranges::find(fields, index);
+  if (found == fields.end()) return std::nullopt;
+  return size_t(found - fields.begin());
 }
 
-bool is_of_the_date(uint8_t index) {
-  constexpr uint8_t all[] = {seconds, minutes, hours, day, month, year, century};
-  return std::ranges::find(all, index) != std::end(all);
+Rtc::Fields fields_of(Rtc::Time time) {
+  const auto days = std::chrono::floor<std::chrono::days>(time);
+  const std::chrono::year_month_day date(days);
+  const std::chrono::hh_mm_ss clock(time - days);
+  const auto full_year = unsigned(int(date.year()));
+  return {unsigned(clock.seconds().count()),
+          unsigned(clock.minutes().count()),
+          unsigned(clock.hours().count()),
+          unsigned(date.day()),
+          unsigned(date.month()),
+          full_year % 100,
+          full_year / 100};
+}
+
+// What no calendar has is brought to the nearest that it has.
+Rtc::Time time_of(const Rtc::Fields& fields) {
+  using namespace std::chrono;
+  const auto [second, minute, hour, of_month, of_year, in_century, hundreds] = fields;
+  const auto month_then = std::chrono::year(int(hundreds * 100 + in_century)) /
+                          std::chrono::month(std::clamp(of_year, 1U, 12U));
+  const auto last = unsigned((month_then / std::chrono::last).day());
+  return sys_days(month_then / std::chrono::day(std::clamp(of_month, 1U, last))) +
+         std::chrono::hours(std::min(hour, 23U)) + std::chrono::minutes(std::min(minute, 59U)) +
+         std::chrono::seconds(std::min(second, 59U));
 }
 
 }  // namespace
@@ -95,24 +89,12 @@ void Rtc::write_byte(uint16_t offset, uint8_t value) {
 }
 
 uint8_t Rtc::read_register() const {
-  const Date date(guest_time());
+  if (const auto field = field_of(index_)) return bcd(shown()[*field]);
   switch (index_) {
-    case seconds:
-      return bcd(unsigned(date.clock.seconds().count()));
-    case minutes:
-      return bcd(unsigned(date.clock.minutes().count()));
-    case hours:
-      return bcd(unsigned(date.clock.hours().count()));
     case weekday:
-      return uint8_t(std::chrono::weekday(date.days).c_encoding() + 1);
-    case day:
-      return bcd(unsigned(date.calendar.day()));
-    case month:
-      return bcd(unsigned(date.calendar.month()));
-    case year:
-      return bcd(unsigned(date.full_year() % 100));
-    case century:
-      return bcd(unsigned(date.full_year() / 100));
+      return uint8_t(
+          std::chrono::weekday(std::chrono::floor<std::chrono::days>(guest_time())).c_encoding() +
+          1);
     case status_a:
       return divider_runs;
     case status_c:
@@ -124,14 +106,36 @@ uint8_t Rtc::read_register() const {
   }
 }
 
+Rtc::Fields Rtc::shown() const { return being_set_ ? *being_set_ : fields_of(guest_time()); }
+
 void Rtc::write_register(uint8_t value) {
-  if (is_of_the_date(index_)) {
-    difference_ = changed(guest_time(), index_, from_bcd(value)) - now_();
+  if (const auto field = field_of(index_)) {
+    Fields fields = shown();
+    fields[*field] = from_bcd(value);
+    take(fields);
   } else if (index_ == status_b) {
-    // Binary numbers and 12 hours are not to be had.
-    registers_[index_] = uint8_t((value & 0xf9) | counts_to_24);
+    write_status_b(value);
   } else {
     registers_[index_] = value;
+  }
+}
+
+void Rtc::take(const Fields& fields) {
+  if (being_set_) {
+    being_set_ = fields;
+  } else {
+    difference_ = time_of(fields) - now_();
+  }
+}
+
+// While the guest sets the date, it stands still: else the day of one month would meet another one.
+void Rtc::write_status_b(uint8_t value) {
+  // Binary numbers and 12 hours are not to be had.
+  registers_[status_b] = uint8_t((value & 0xf9) | counts_to_24);
+  if ((value & is_being_set) != 0) {
+    being_set_ = shown();
+  } else if (being_set_) {
+    take(*std::exchange(being_set_, std::nullopt));
   }
 }
 

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <functional>
 #include <mutex>
+#include <optional>
 
 #include "hypervisor/devices/ports.h"
 
@@ -18,6 +19,9 @@ class Rtc final : public ByteDevice {
   using Time = std::chrono::sys_seconds;
   using Now = std::function<Time()>;
 
+  // Second, minute, hour, day, month, year in its century, century.
+  using Fields = std::array<unsigned, 7>;
+
   Rtc();  // by the host's clock
   explicit Rtc(Now now);
 
@@ -26,6 +30,9 @@ class Rtc final : public ByteDevice {
   void write_byte(uint16_t offset, uint8_t value) override;
   uint8_t read_register() const;
   void write_register(uint8_t value);
+  void write_status_b(uint8_t value);
+  void take(const Fields& fields);
+  Fields shown() const;
   Time guest_time() const { return now_() + difference_; }
 
   Now now_;
@@ -33,6 +40,7 @@ class Rtc final : public ByteDevice {
   uint8_t index_ = 0;
   std::array<uint8_t, 128> registers_{};  // those that are just kept
   std::chrono::seconds difference_{0};
+  std::optional<Fields> being_set_;  // while the guest holds the clock
 };
 
 }  // namespace vhdkit::hypervisor

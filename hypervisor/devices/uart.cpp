@@ -260,15 +260,6 @@ size_t Uart::receive(std::span<const std::byte> bytes) {
   return count;
 }
 
-void Uart::reset() {
-  std::unique_lock lock(mutex_);
-  state_ = State();
-  update_interrupt();
-  const bool has_news = take_news_of_room();
-  lock.unlock();
-  if (has_news) host_.has_room();
-}
-
 void Uart::update_interrupt() {
   const bool is_high = state_.interrupt_cause() != cause_none;
   if (is_high && !line_is_high_) interrupt_.edge();

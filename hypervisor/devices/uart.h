@@ -36,8 +36,6 @@ class Uart final : public ByteDevice, public SerialGuest {
 
   // Nothing is taken in loopback: the line is cut off then.
   size_t receive(std::span<const std::byte> bytes) override;
-  // As at power-on.
-  void reset();
 
  private:
   struct State {

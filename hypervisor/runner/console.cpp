@@ -75,7 +75,6 @@ Result<void> Console::begin() {
     TRY(with_context(listen(), options_.socket_path + ": "));
   }
   if (options_.where == ConsoleOptions::Where::stdio) {
-    terminal_.emplace();
     input_ = std::make_shared<Descriptor>(fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3));
     output_ = std::make_shared<Descriptor>(fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3));
   }
@@ -89,11 +88,12 @@ Result<void> Console::listen() {
   if (options_.socket_path.size() >= sizeof address.sun_path)
     return fail(Errc::invalid_argument, "is too long for a socket's name");
   std::memcpy(address.sun_path, options_.socket_path.data(), options_.socket_path.size());
-  listener_ = Descriptor(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  Descriptor listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const auto* const generic = reinterpret_cast<const sockaddr*>(&address);
-  if (!listener_.is_open() || bind(listener_.number(), generic, sizeof address) != 0 ||
-      ::listen(listener_.number(), 1) != 0)
+  if (!listener.is_open() || bind(listener.number(), generic, sizeof address) != 0 ||
+      ::listen(listener.number(), 1) != 0)
     return fail_errno(errno, "a socket to listen on");
+  listener_ = std::move(listener);
   return {};
 }
 
@@ -118,6 +118,7 @@ void Console::connect(SerialGuest* guest) {
   if (guest == nullptr) {
     raise_event(hurry_event_);
   } else {
+    if (options_.where == ConsoleOptions::Where::stdio && !terminal_) terminal_.emplace();
     lower_event(hurry_event_);
     wake();
   }

@@ -39,7 +39,8 @@ class Console final : public SerialHost {
   ~Console() override;
 
   // Who gets what is typed from now on; null: nobody, and nobody waits any more for a slow reader.
-  // The guest's end lives until the next call.
+  // The guest's end lives until the next call. A terminal belongs to the guest from the first one
+  // on.
   void connect(SerialGuest* guest);
 
   void write(std::span<const std::byte> bytes) override;

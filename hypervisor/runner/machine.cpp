@@ -94,10 +94,12 @@ Result<void> Machine::create_parts() {
           .crash =
               [this](const Crash& crash) { end({.end = End::crash, .message = crash.message}); }});
   const unsigned channels = std::min(vp_count, max_channels);
+  // An image belongs to one worker: more workers than images would only hand requests over.
+  const auto images = unsigned(std::max<size_t>(plan_.disks.size(), 1));
   TRY_LET(storage_, Storage::create(*ram_, *synic_,
                                     {.controller_count = plan_.controller_count,
                                      .sub_channel_count = channels - 1,
-                                     .worker_count = channels,
+                                     .worker_count = std::min(channels, images),
                                      .log = log_}));
   return {};
 }
@@ -113,7 +115,6 @@ Result<void> Machine::attach_disks() {
 Result<Ending> Machine::run() {
   for (;;) {
     TRY_LET(Ending ending, run_once());
-    storage_->reset();
     if (ending.end != End::reset || !plan_.restarts) return ending;
     TRY(ram_->clear());
   }

@@ -26,7 +26,6 @@ RawTerminal::RawTerminal() {
   if (isatty(STDIN_FILENO) == 0 || tcgetattr(STDIN_FILENO, &as_it_was) != 0) return;
   termios raw = as_it_was;
   cfmakeraw(&raw);
-  raw.c_oflag |= OPOST;  // our own messages end their lines as usual
   is_changed = true;
   tcsetattr(STDIN_FILENO, TCSANOW, &raw);
   struct sigaction action{};

@@ -219,13 +219,16 @@ Result<int> Run::run_machine() {
 }
 
 Result<int> Run::finish(Machine& machine, const Result<Ending>& ending) {
+  // Our own messages end their lines as usual again.
+  RawTerminal::restore();
   if (ending) tell(*ending);
-  if (report_) {
-    TRY(write_report(*report_, machine.report()));
-  }
+  const std::string report = machine.report();
   if (const auto closed = machine.close(); !closed) {
     tools::complain(closed.error().message);
     return int(ExitCode::unclean);
+  }
+  if (report_) {
+    TRY(write_report(*report_, report));
   }
   if (!ending) return std::unexpected(ending.error());
   return int(code_of(ending->end));
