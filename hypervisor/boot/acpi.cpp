@@ -79,7 +79,7 @@ std::vector<std::byte> madt(unsigned vp_count) {
   const size_t byte_count =
       sizeof(acpi::Madt) + vp_count * sizeof(acpi::LocalApic) + sizeof(acpi::IoApic);
   std::vector<std::byte> table;
-  append(table, bytes_of(acpi::Madt{.header = header_of("APIC", 5, byte_count),
+  append(table, bytes_of(acpi::Madt{.header = header_of("APIC", 6, byte_count),
                                     .local_apic_address = uint32_t(platform::local_apic_address),
                                     .flags = 0}));
   for (unsigned vp = 0; vp < vp_count; ++vp)

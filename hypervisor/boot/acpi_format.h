@@ -98,7 +98,7 @@ inline constexpr uint16_t no_cmos_rtc = 1 << 5;
 
 // 5.2.12 "Multiple APIC Description Table (MADT)". Its structures follow.
 struct Madt {
-  TableHeader header;  // "APIC", revision 5
+  TableHeader header;  // "APIC", revision 6
   le32 local_apic_address;
   le32 flags;  // bit 0: there are 8259s as well
 };

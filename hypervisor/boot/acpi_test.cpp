@@ -7,14 +7,15 @@
 #include <span>
 #include <string>
 
+#include "hypervisor/boot/platform.h"
+
 namespace vhdkit::hypervisor {
 namespace {
 
-constexpr uint64_t address = 0xe0000;
-
 // The tables by their offsets in the specification.
 struct Blob {
-  explicit Blob(unsigned vp_count) : bytes(acpi_tables(address, vp_count)) {}
+  explicit Blob(unsigned vp_count, uint64_t at = 0xe0000)
+      : address(at), bytes(acpi_tables(at, vp_count)) {}
 
   template <class T>
   T get(size_t offset) const {
@@ -38,6 +39,7 @@ struct Blob {
     REQUIRE(at >= address);
     const size_t offset = at - address;
     CHECK(text(offset, 4) == signature);
+    CHECK(get<uint32_t>(offset + 4) >= 36);
     CHECK(sum(offset, get<uint32_t>(offset + 4)) == 0);
     return offset;
   }
@@ -46,8 +48,23 @@ struct Blob {
   size_t madt() const { return table(get<uint64_t>(xsdt() + 44), "APIC"); }
   size_t dsdt() const { return table(get<uint64_t>(fadt() + 140), "DSDT"); }
 
+  uint64_t address;
   std::vector<std::byte> bytes;
 };
+
+// What a resource descriptor or AML has of a number, lowest byte first.
+std::string number(uint64_t value, size_t byte_count) {
+  std::string text;
+  for (size_t i = 0; i < byte_count; ++i) text += char(uint8_t(value >> 8 * i));
+  return text;
+}
+
+// ACPI 6.5, 6.4.3.5.1 "QWord Address Space Descriptor": memory, passed on to devices below, both
+// ends fixed, cacheable, read and write; granularity, first and last address, translation, length.
+std::string memory_window(uint64_t begin, uint64_t byte_count) {
+  return std::string("\x8a\x2b\x00\x00\x0c\x03", 6) + number(0, 8) + number(begin, 8) +
+         number(begin + byte_count - 1, 8) + number(0, 8) + number(byte_count, 8);
+}
 
 TEST_CASE("the root pointer leads to all tables, and all sums are zero") {
   const Blob blob(1);
@@ -57,15 +74,35 @@ TEST_CASE("the root pointer leads to all tables, and all sums are zero") {
   CHECK(blob.get<uint8_t>(15) == 2);
   CHECK(blob.get<uint32_t>(20) == 36);
   CHECK(blob.get<uint32_t>(blob.xsdt() + 4) == 36 + 2 * 8);
+  CHECK(blob.get<uint32_t>(16) == 0);  // no RSDT
+  CHECK(blob.get<uint8_t>(blob.xsdt() + 8) == 1);
+  CHECK(blob.get<uint8_t>(blob.dsdt() + 8) == 2);
   blob.madt();
   blob.dsdt();
+}
+
+TEST_CASE("the tables lie apart from each other, and nothing behind them") {
+  for (const uint64_t address : {uint64_t{0xe0000}, uint64_t{0xf'1230}}) {
+    const Blob blob(32, address);
+    std::vector<size_t> offsets = {blob.xsdt(), blob.fadt(), blob.madt(), blob.dsdt()};
+    std::ranges::sort(offsets);
+    size_t end = 36;
+    for (const size_t offset : offsets) {
+      CHECK(offset >= end);
+      end = offset + blob.get<uint32_t>(offset + 4);
+    }
+    CHECK(end == blob.bytes.size());
+    CHECK(end < 0x10000);
+  }
 }
 
 TEST_CASE("the fixed description says hardware-reduced, and how to sleep and to reset") {
   const Blob blob(1);
   const size_t fadt = blob.fadt();
   CHECK(blob.get<uint32_t>(fadt + 4) == 276);
+  // The tables are those of ACPI 6.5.
   CHECK(blob.get<uint8_t>(fadt + 8) == 6);
+  CHECK(blob.get<uint8_t>(fadt + 131) == 5);
   const auto flags = blob.get<uint32_t>(fadt + 112);
   CHECK((flags & 1U << 20) != 0);  // HW_REDUCED_ACPI
   CHECK((flags & 1U << 10) != 0);  // RESET_REG_SUP
@@ -88,6 +125,7 @@ TEST_CASE("every processor has an entry, and there is one I/O APIC") {
     const Blob blob(count);
     const size_t madt = blob.madt();
     CHECK(blob.get<uint32_t>(madt + 4) == 44 + count * 8 + 12);
+    CHECK(blob.get<uint8_t>(madt + 8) == 6);
     CHECK(blob.get<uint32_t>(madt + 36) == 0xfee00000);
     CHECK(blob.get<uint32_t>(madt + 40) == 0);
     for (unsigned vp = 0; vp < count; ++vp) {
@@ -113,9 +151,26 @@ TEST_CASE("the namespace has VMBus under a module, a serial port and a way off")
     CHECK(aml.find(name) != std::string::npos);
   }
   CHECK(aml.find("VMOD") < aml.find("VMBS"));
-  // IO (Decode16, 0x3f8, 0x3f8, 1, 8), then IRQ 4: ACPI 6.5, 6.4.2.5 and 6.4.2.1.
-  CHECK(aml.find(std::string("\x47\x01\xf8\x03\xf8\x03\x01\x08\x22\x10\x00", 11)) !=
+}
+
+TEST_CASE("the namespace's numbers are those that the machine answers at") {
+  const Blob blob(1);
+  const size_t dsdt = blob.dsdt();
+  const std::string aml = blob.text(dsdt, blob.get<uint32_t>(dsdt + 4));
+  // ACPI 6.5, 6.4.2.5 "I/O Port Descriptor" (16 bits, from, to, alignment, length) and 6.4.2.1 "IRQ
+  // Descriptor" (a mask).
+  const std::string serial_port =
+      "\x47\x01" + number(platform::com1_port, 2) + number(platform::com1_port, 2) + "\x01" +
+      number(platform::com1_port_count, 1) + "\x22" + number(1U << platform::com1_irq, 2);
+  CHECK(aml.find(serial_port) != std::string::npos);
+  CHECK(aml.find(memory_window(platform::low_mmio_address, platform::low_mmio_bytes)) !=
         std::string::npos);
+  CHECK(aml.find(memory_window(platform::high_mmio_address, platform::high_mmio_bytes)) !=
+        std::string::npos);
+  // 20.2.5.1 "Name Objects Encoding" and 20.2.5.4 "DefPackage": 8 bytes, 4 elements, of which the
+  // first two are byte constants and the others ZeroOp.
+  const std::string sleep_type = "\x0a" + number(platform::sleep_type_soft_off, 1);
+  CHECK(aml.find("_S5_\x12\x08\x04" + sleep_type + sleep_type + number(0, 2)) != std::string::npos);
 }
 
 }  // namespace

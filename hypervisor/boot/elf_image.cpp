@@ -18,6 +18,11 @@
 namespace vhdkit::hypervisor {
 namespace {
 
+// Kernels have a handful of segments and some hundred bytes of notes. Without a limit, many headers
+// that name the same long notes would have them read again and again.
+constexpr size_t max_program_headers = 64;
+constexpr uint64_t max_note_bytes = 1 * MiB;
+
 std::unexpected<Error> corrupt(const std::string& what) {
   return fail(Errc::corrupt, "ELF: " + what);
 }
@@ -49,17 +54,17 @@ Result<Elf64_Ehdr> read_header(std::span<const std::byte> kernel) {
 
 Result<std::vector<Elf64_Phdr>> read_program_headers(std::span<const std::byte> kernel,
                                                      const Elf64_Ehdr& header) {
-  if (header.e_phentsize != sizeof(Elf64_Phdr) || header.e_phnum == PN_XNUM)
+  if (header.e_phentsize != sizeof(Elf64_Phdr) || header.e_phnum > max_program_headers)
     return corrupt(
-        fmt::format("{} program headers of {} bytes; they have 56 bytes, and there are "
-                    "fewer than 65535",
-                    header.e_phnum, header.e_phentsize));
+        fmt::format("{} program headers of {} bytes; they have 56 bytes, and there are at most {}",
+                    header.e_phnum, header.e_phentsize, max_program_headers));
   const uint64_t byte_count = uint64_t{header.e_phnum} * sizeof(Elf64_Phdr);
   if (!range_fits(header.e_phoff, byte_count, kernel.size()))
     return corrupt(fmt::format("{} program headers at {:#x} are past the file's end at {:#x}",
                                header.e_phnum, header.e_phoff, kernel.size()));
   std::vector<Elf64_Phdr> headers(header.e_phnum);
-  std::memcpy(headers.data(), kernel.data() + header.e_phoff, byte_count);
+  std::ranges::copy(kernel.subspan(header.e_phoff, byte_count),
+                    std::as_writable_bytes(std::span(headers)).begin());
   for (const Elf64_Phdr& found : headers)
     if ((found.p_type == PT_LOAD || found.p_type == PT_NOTE) &&
         !range_fits(found.p_offset, found.p_filesz, kernel.size()))
@@ -92,7 +97,7 @@ Result<std::vector<Segment>> segments_of(std::span<const std::byte> kernel,
                                          std::span<const Elf64_Phdr> headers) {
   std::vector<Segment> segments;
   for (const Elf64_Phdr& header : headers) {
-    if (header.p_type != PT_LOAD || header.p_memsz == 0) continue;
+    if (header.p_type != PT_LOAD || (header.p_memsz == 0 && header.p_filesz == 0)) continue;
     TRY_LET(const Segment segment, segment_of(kernel, header));
     segments.push_back(segment);
   }
@@ -132,10 +137,10 @@ Result<Note> take_note(std::span<const std::byte>& rest, uint64_t alignment) {
 }
 
 Result<uint64_t> pvh_entry_of(const Note& note) {
-  if (const auto entry = read<uint64_t>(note.description, 0)) return *entry;
-  if (const auto entry = read<uint32_t>(note.description, 0)) return uint64_t{*entry};
-  return corrupt(
-      fmt::format("the note with the PVH entry has {} bytes, not 4 or 8", note.description.size()));
+  const size_t byte_count = note.description.size();
+  if (byte_count == sizeof(uint32_t)) return uint64_t{*read<uint32_t>(note.description, 0)};
+  if (byte_count == sizeof(uint64_t)) return *read<uint64_t>(note.description, 0);
+  return corrupt(fmt::format("the note with the PVH entry has {} bytes, not 4 or 8", byte_count));
 }
 
 // Nothing where the kernel has no such entry.
@@ -144,6 +149,9 @@ Result<std::optional<uint64_t>> find_pvh_entry(std::span<const std::byte> kernel
   constexpr std::string_view wanted_name(pvh::entry_note_name, sizeof pvh::entry_note_name);
   for (const Elf64_Phdr& header : headers) {
     if (header.p_type != PT_NOTE) continue;
+    if (header.p_filesz > max_note_bytes)
+      return corrupt(fmt::format("{} bytes of notes; a kernel has less than {}", header.p_filesz,
+                                 max_note_bytes));
     auto rest = kernel.subspan(header.p_offset, header.p_filesz);
     while (!rest.empty()) {
       TRY_LET(const Note note, take_note(rest, header.p_align == 8 ? 8 : 4));

@@ -25,7 +25,7 @@ Result<uint64_t> parse_count(const std::string& value) {
   const char* const end = value.data() + value.size();
   const auto [rest, error] = std::from_chars(value.data(), end, count);
   if (error != std::errc() || rest != end || count == 0)
-    return fail(Errc::invalid_argument, "\"" + value + "\" is no number of requests");
+    return fail(Errc::invalid_argument, "iops is a number of requests, not \"" + value + "\"");
   return count;
 }
 

@@ -18,6 +18,7 @@ Result<std::vector<std::byte>> read_file(const std::string& path) {
   const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   struct stat status;
   if (!file.is_open() || fstat(file.number(), &status) != 0) return fail_errno(errno, path);
+  if (S_ISDIR(status.st_mode)) return fail_errno(EISDIR, path);
   if (!S_ISREG(status.st_mode)) return fail(Errc::unsupported, path + ": is no file");
   if (status.st_size > most_bytes) return fail(Errc::unsupported, path + ": is larger than 2 GiB");
   std::vector<std::byte> bytes(size_t(status.st_size));

@@ -154,13 +154,13 @@ Result<void> write_report(const std::string& path, const std::string& report) {
 const tools::Page& Run::page() const { return run_page; }
 
 void Run::declare(Arguments& arguments) {
-  arguments.required_option("-k,--kernel", "FILE", tools::into(plan_.kernel),
+  arguments.required_option("--kernel,-k", "FILE", tools::into(plan_.kernel),
                             "The guest's kernel: a bzImage, or an ELF file.");
-  arguments.option("-i,--initrd", "FILE", tools::into(plan_.initrd), "Its initial RAM disk.");
-  arguments.option("-a,--append", "TEXT", tools::into(plan_.command_line),
+  arguments.option("--initrd,-i", "FILE", tools::into(plan_.initrd), "Its initial RAM disk.");
+  arguments.option("--append,-a", "TEXT", tools::into(plan_.command_line),
                    "Its command line, such as \"console=ttyS0 root=/dev/sda\".");
   arguments.repeatable_option(
-      "-d,--disk", "FILE[,OPTION...]",
+      "--disk,-d", "FILE[,OPTION...]",
       [this](const std::string& value) -> Result<void> {
         if (plan_.disks.size() == Storage::max_disks)
           return fail(Errc::invalid_argument, "there are at most 64 disks");
@@ -170,9 +170,9 @@ void Run::declare(Arguments& arguments) {
       },
       "A disk: an image or a raw file, with ro, cache=none|writeback, format=FORMAT, iops=N and "
       "bps=SIZE behind it; a comma in its name stands twice.");
-  arguments.option("-m,--memory", "SIZE", tools::size_into(plan_.memory_bytes),
+  arguments.option("--memory,-m", "SIZE", tools::size_into(plan_.memory_bytes),
                    "Memory, a multiple of 2M; 512M unless said.");
-  arguments.option("-c,--cpus", "N", count_into(plan_.processor_count, platform::max_vp_count),
+  arguments.option("--cpus,-c", "N", count_into(plan_.processor_count, platform::max_vp_count),
                    "Processors, 1 to 32; 1 unless said.");
   arguments.option("--controllers", "N",
                    count_into(plan_.controller_count, Storage::max_controllers),
