@@ -1,12 +1,13 @@
 #include "hypervisor/boot/acpi.h"
 
-// Made of dsdt.asl by iasl: dsdt_aml_code.
 #include <algorithm>
+#include <array>
 #include <cassert>
-#include <dsdt.hex>
+#include <dsdt.hex>  // made of dsdt.asl by iasl: dsdt_aml_code
 #include <numeric>
 #include <span>
 #include <string_view>
+#include <utility>
 
 #include "hypervisor/boot/acpi_format.h"
 #include "hypervisor/boot/platform.h"

@@ -1,0 +1,282 @@
+#!/usr/bin/env python3
+"""Our runner against QEMU with KVM, on a machine whose KVM is whole: else all of them inside one that QEMU emulates.
+
+Guests are Debian's cloud kernel with the same initrd and the same root. Contenders: vhd-run with its disks on VMBus;
+QEMU's q35 and microvm with virtio-blk, an iothread and io_uring. They take turns, in an order that is drawn anew for
+each round; ratios are medians of the rounds' own ratios. Images lie on a RAM disk, past the page cache. Times inside an
+emulated machine compare only with each other.
+
+  boot   seconds from the runner's start to the guest's init and to its power-off
+  fio    in the guest, on a second disk whose every block has its place: requests a second; exits of processors to the
+         kernel and on to the runner, by KVM's statistics and its trace point; memory of the runner beside the guest's
+"""
+import contextlib
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+from shared import contest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "guest"))
+# pylint: disable=wrong-import-position
+from lab import debian, guests  # noqa: E402
+from lab.debian import Unavailable  # noqa: E402
+from lab.machine import VHD_RUN, emulated_machine, machine_with_kvm, own_machine  # noqa: E402, F401
+
+MIB = 1 << 20
+MEMORY_MIB = 512
+DATA_BYTES = 256 * MIB
+ROOT_BYTES = 256 * MIB  # fio has 80 MiB of libraries
+VIRTIO = ["virtio_pci", "virtio_mmio", "virtio_blk"]
+TRACE = "/sys/kernel/tracing/events/kvm/kvm_userspace_exit/trigger"
+
+# fio's mode, size of a request, depth
+ROWS = [("randread", 4096, 1), ("randread", 4096, 32), ("randwrite", 4096, 1), ("randwrite", 4096, 32),
+        ("read", 128 << 10, 8), ("write", 128 << 10, 8)]
+
+FIO = """#!/bin/sh
+# MODE BYTES DEPTH SECONDS: requests a second, and how many there were.
+fio --name=job --filename=/dev/lun/1 --ioengine=io_uring --direct=1 --rw=$1 --bs=$2 --iodepth=$3 --time_based \\
+  --runtime=$4 --randrepeat=1 --norandommap --gtod_reduce=1 --output-format=json --output=/tmp/report || exit 1
+grep -E '"(iops|total_ios)"' /tmp/report | tr -d ' ",'
+"""
+
+
+class Place:
+    """Files in the machine: where they are, and the words of the two kinds of runner for them."""
+
+    def __init__(self, machine, work, options):
+        self.machine, self.work, self.folder = machine, work, None
+        self.options = options
+
+    def prepare(self, kernel, initrd):
+        self.kernel, self.initrd = kernel, initrd
+        if self.options.place:
+            self.folder = self.options.place
+        else:
+            self.folder = "/dev/shm/bench"
+            self.sh(f"mkdir -p {self.folder} && mkfs.ext4 -q -F /dev/ram0 && mount /dev/ram0 {self.folder}")
+        for name in ("root.vhdx", "data.vhdx", "data.raw"):
+            self.sh(f"cp {self.work}/{name} {self.folder}/{name}")
+
+    def sh(self, script, seconds=300):
+        done = self.machine.run("sh", "-c", script, seconds=seconds)
+        if done.code != 0:
+            raise SystemExit(f"{script}: {done.out}{done.err}")
+        return done.out
+
+
+class Contender:
+    """A runner, its processors and the format of its second disk."""
+
+    def __init__(self, runner, cpus, image):
+        self.runner, self.cpus, self.image = runner, cpus, image
+
+    def words(self, place):
+        disks = [f"{place.folder}/root.vhdx", f"{place.folder}/data.{self.image}"]
+        if self.runner == "vhd-run":
+            return guests.words(place.kernel, place.initrd, [(disk, "cache=none") for disk in disks], self.cpus,
+                                f"{MEMORY_MIB}M")
+        return qemu_words(self.runner, place, disks, self.cpus)
+
+
+def qemu_words(board, place, disks, cpus):
+    kind = "virtio-blk-device" if board == "microvm" else "virtio-blk-pci"
+    command = [debian.need("qemu-system-x86_64"), "-M", board, "-accel", "kvm", "-cpu", "host", "-m",
+               f"{MEMORY_MIB}M", "-smp", str(cpus), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+               "-serial", "stdio", "-object", "iothread,id=worker", "-kernel", place.kernel, "-initrd", place.initrd,
+               "-append", f"console=ttyS0 quiet panic=-1 vhdkit.disks={len(disks)}"]
+    for index, disk in enumerate(disks):
+        image_format = disk.rpartition(".")[2]
+        command += ["-drive", f"file={disk},format={image_format},if=none,id=d{index},cache=none,aio=io_uring,"
+                    "discard=unmap",
+                    "-device", f"{kind},drive=d{index},iothread=worker,num-queues={cpus}"]
+    return [*map(str, command)]
+
+
+@contextlib.contextmanager
+def started(place, contender):
+    log = place.work / "consoles" / f"{contender.runner}-{contender.cpus}-{contender.image}.log"
+    guest = guests.Guest(place.machine, contender.words(place), log)
+    try:
+        yield guest
+    finally:
+        if guest.process.code is None:
+            guest.process.signal(9)
+            guest.process.wait(30)
+
+
+def boot(place, contender):
+    """Seconds to init, to the prompt, and from the order to power off to the runner's end."""
+    begin = time.monotonic()
+    with started(place, contender) as guest:
+        guest.expect(r"^guest: init", guests.BOOT_SECONDS)
+        init = time.monotonic() - begin
+        guest.boots()
+        prompt = time.monotonic() - begin
+        begin = time.monotonic()
+        guest.powers_off()
+        return init, prompt, time.monotonic() - begin
+
+
+# --- exits and memory ---
+
+class Exits:
+    """KVM's counters of the one guest that runs."""
+
+    def __init__(self, place):
+        self.place = place
+
+    def read(self):
+        """Exits to the kernel, exits to the runner. The second only between watch() and leave()."""
+        kernel = int(self.place.sh("cat /sys/kernel/debug/kvm/exits"))
+        text = self.place.sh(f"cat {os.path.dirname(TRACE)}/hist 2>/dev/null || true")
+        return kernel, sum(int(count) for count in re.findall(r"hitcount:\s+(\d+)", text))
+
+    def watch(self):
+        self.place.sh(f"echo 'hist:keys=reason' >{TRACE}")
+
+    def leave(self):
+        self.place.sh(f"echo '!hist:keys=reason' >{TRACE}")
+
+
+def memory_beside(place, pid):
+    """MiB of the runner's own: what is resident less the guest's memory."""
+    total, size = 0, 0
+    for line in place.sh(f"cat /proc/{pid}/smaps").splitlines():
+        if match := re.match(r"(Size|Rss):\s+(\d+) kB", line):
+            if match.group(1) == "Size":
+                size = int(match.group(2)) >> 10
+            elif size < MEMORY_MIB // 2:
+                total += int(match.group(2))
+    return total / 1024
+
+
+def pid_of(place, contender):
+    name = "vhd-run" if contender.runner == "vhd-run" else "qemu-system-x86"
+    return place.sh(f"pgrep -n {name}").strip()
+
+
+def fio(guest, row, seconds):
+    mode, size, depth = row
+    said = guest.run(f"fio-row {mode} {size} {depth} {seconds}", seconds * 20 + 120)
+    iops = sum(float(value) for value in re.findall(r"^iops:(\S+)", said, re.MULTILINE))
+    return iops, sum(int(value) for value in re.findall(r"^total_ios:(\d+)", said, re.MULTILINE))
+
+
+def fio_rows(place, contender, seconds):
+    """{row: (requests a second, exits to the kernel and to the runner for each request)}, MiB."""
+    exits, figures = Exits(place), {}
+    with started(place, contender) as guest:
+        guest.boots()
+        fio(guest, ROWS[0], 1)  # its libraries are in memory then
+        for row in ROWS:
+            rate, _ = fio(guest, row, seconds)
+            # Watching slows exits down, so that it has a run of its own.
+            exits.watch()
+            before = exits.read()
+            _, count = fio(guest, row, 1)
+            after = exits.read()
+            exits.leave()
+            figures[row] = rate, (after[0] - before[0]) / count, (after[1] - before[1]) / count
+        memory = memory_beside(place, pid_of(place, contender))
+        guest.powers_off()
+    return figures, memory
+
+
+# --- tables ---
+
+def row_name(row):
+    return f"{row[0]} {row[1] >> 10}K depth {row[2]}"
+
+
+def bench_boot(place, options, results):
+    print("seconds from start to init, to the prompt, from `off` to the runner's end; ours to theirs to init")
+    for cpus in (1, 2):
+        contenders = {runner: Contender(runner, cpus, "vhdx") for runner in ("vhd-run", "q35", "microvm")}
+        samples = contest.take_turns(options.runs, {name: lambda c=c: boot(place, c) for name, c in contenders.items()})
+        for name, seen in samples.items():
+            init, prompt, off = (contest.middle(seen, lambda s, i=i: s[i]) for i in range(3))
+            ratio = contest.middle_of_pairs(samples["vhd-run"], seen, lambda a, b: a[0] / b[0])
+            print(f"boot  {cpus} cpus  {name:8} init {init:6.2f} s  prompt {prompt:6.2f} s  off {off:5.2f} s"
+                  f"  ({ratio:4.2f})", flush=True)
+            results.append({"what": "boot", "cpus": cpus, "runner": name, "init": init, "prompt": prompt, "off": off,
+                            "ratio": ratio})
+
+
+def bench_fio(place, options, results):
+    print("requests a second (ours to theirs), exits of a request to the kernel and to the runner")
+    for cpus in (1, 2):
+        for image in ("vhdx", "raw"):
+            contenders = {runner: Contender(runner, cpus, image) for runner in ("vhd-run", "q35", "microvm")}
+            samples = contest.take_turns(options.runs, {
+                name: lambda c=c: fio_rows(place, c, options.seconds) for name, c in contenders.items()})
+            show_fio(cpus, image, samples, results)
+
+
+def show_fio(cpus, image, samples, results):
+    for row in ROWS:
+        cells = [f"fio   {cpus} cpus  {image:4}  {row_name(row):24}"]
+        for name, seen in samples.items():
+            rate, kernel, user = (contest.middle(seen, lambda s, i=i: s[0][row][i]) for i in range(3))
+            ratio = contest.middle_of_pairs(samples["vhd-run"], seen, lambda a, b: a[0][row][0] / b[0][row][0])
+            cells.append(f"{name} {rate:8.0f}/s" + ("" if name == "vhd-run" else f" ({ratio:4.2f})") +
+                         f" {kernel:5.2f} {user:5.3f}")
+            results.append({"what": "fio", "cpus": cpus, "image": image, "row": row_name(row), "runner": name,
+                            "rate": rate, "ratio": ratio, "exits": kernel, "exits_to_user": user})
+        print("  ".join(cells), flush=True)
+    for name, seen in samples.items():
+        memory = contest.middle(seen, lambda s: s[1])
+        print(f"fio   {cpus} cpus  {image:4}  {name:8} has {memory:5.1f} MiB of its own", flush=True)
+        results.append({"what": "memory", "cpus": cpus, "image": image, "runner": name, "mib": memory})
+
+
+def make_files(vhd, work):
+    root = guests.make_root(work / "root.raw", ["fio"], {"usr/bin/fio-row": FIO}, ROOT_BYTES)
+    raw = work / "data.raw"
+    with open(raw, "wb") as file:
+        for _ in range(DATA_BYTES // MIB):
+            file.write(b"\x5a" * MIB)
+    for path in (root, raw):
+        subprocess.run([vhd, "convert", "-q", "-O", "vhdx", path, path.with_suffix(".vhdx")], check=True)
+    kernel = debian.kernel("cloud")
+    image = work / "vmlinuz"
+    shutil.copy(kernel.image, image)
+    return image, guests.make_initrd(kernel, work / "initrd", VIRTIO)
+
+
+def main():
+    parser = contest.options(__doc__)
+    parser.set_defaults(runs=3)
+    parser.add_argument("--seconds", type=int, default=4, help="of each fio row (4)")
+    parser.add_argument("--only", choices=["boot", "fio"], help="one of the two")
+    parser.add_argument("--place", help="a folder of the machine for the images (default: ext4 on a RAM disk)")
+    options = parser.parse_args()
+    benches = {"boot": bench_boot, "fio": bench_fio}
+    results = []
+    with contest.working_folder(options.disk) as folder:
+        work = pathlib.Path(folder)
+        try:
+            kernel, initrd = make_files(options.vhd, work)
+            machine = machine_with_kvm(work)
+        except Unavailable as error:
+            raise SystemExit(f"no machine for guests: {error}") from error
+        print(f"on {machine.kind}", flush=True)
+        try:
+            place = Place(machine, work, options)
+            place.prepare(kernel, initrd)
+            for name, bench in benches.items():
+                if options.only in (None, name):
+                    bench(place, options, results)
+        finally:
+            machine.close()
+    contest.save(options.json, results)
+
+
+if __name__ == "__main__":
+    main()

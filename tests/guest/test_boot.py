@@ -1,0 +1,60 @@
+"""Stock Debian kernels from a dynamic VHDX, as somebody at their console sees it."""
+import os
+
+import pytest
+from cases import FLAVOURS, boots, machine, new_root, raw_of, root, shell, workshop  # noqa: F401, fixtures
+from conftest import run
+
+# 20 before a release.
+BOOTS = int(os.environ.get("VHDKIT_BOOTS", "3"))
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_to_a_shell_prompt_and_off(boots, workshop, root, flavour):
+    guest = boots.start([root], flavour)
+    guest.boots()
+    guest.type("echo $((6 * 7)) from $(uname -r)\n")
+    guest.expect(rf"^42 from {workshop.kernel(flavour)[0].release}\r*$")
+    assert "Hypervisor detected: Microsoft Hyper-V" in guest.run("dmesg")
+    assert guest.run("grep ' / ' /proc/mounts").split()[:3] == [guest.run("readlink /dev/lun/0").strip(), "/", "ext4"]
+    guest.run("echo it was here >/written")
+    guest.powers_off()
+    assert run("check", "-q", root).code in (0, 3)
+    raw = raw_of(root)
+    shell("e2fsck", "-f", "-n", raw)
+    assert shell("debugfs", "-R", "cat /written", raw) == "it was here\n"
+
+
+def test_reboot(boots, root):
+    guest = boots.start([root])
+    end = guest.boots()
+    guest.run("echo before >/before && sync")
+    guest.type("reboot -f\n")
+    guest.boots(start=end + len(guest.process.raw_out[end:]))
+    assert guest.run("cat /before") == "before\n"
+    assert float(guest.run("cut -d ' ' -f 1 /proc/uptime")) < 120, "this is no new kernel"
+    guest.powers_off()
+    assert run("check", "-q", root).code in (0, 3)
+
+
+def test_a_terminal_and_its_way_out(boots, root):
+    """Keys go to the guest, ^C too; Ctrl-A x ends the runner."""
+    guest = boots.start([root], terminal=True)
+    guest.boots()
+    guest.type("echo now; sleep 1000\n")
+    guest.expect(r"^now\r*$")
+    guest.type("\x03")
+    guest.run("true")
+    guest.type("\x01x")
+    assert guest.ends() == 0
+    assert run("check", "-q", root).code in (0, 3)
+
+
+def test_boots_in_a_row(boots, root):
+    for index in range(BOOTS):
+        guest = boots.start([root], cpus=1 + index % 2)
+        guest.boots()
+        guest.run(f"echo {index} >>/boots")
+        guest.powers_off()
+    assert shell("debugfs", "-R", "cat /boots", raw_of(root)).split() == [str(index) for index in range(BOOTS)]
+    assert run("check", "-q", root).code in (0, 3)
