@@ -53,7 +53,7 @@ Result<Kvm> Kvm::open(const std::string& path) {
                                                    : ""));
   }
   Kvm kvm(std::move(descriptor));
-  TRY(with_context(kvm.ask(), path + ": "));
+  TRY(with_context(kvm.ask(), path));
   return kvm;
 }
 

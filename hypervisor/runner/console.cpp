@@ -4,9 +4,11 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -17,6 +19,7 @@ namespace vhdkit::hypervisor {
 namespace {
 
 constexpr std::string_view socket_prefix = "unix:";
+constexpr size_t max_typed_bytes = size_t{64} << 10;
 
 constexpr std::string_view help =
     "\r\nCtrl-A x  leave: the guest is switched off\r\n"
@@ -31,6 +34,19 @@ void raise_event(const Descriptor& event) {
 void lower_event(const Descriptor& event) {
   uint64_t count = 0;
   [[maybe_unused]] const ssize_t heard = ::read(event.number(), &count, sizeof count);
+}
+
+// Whoever made the socket was killed: nobody listens there any more.
+bool is_left_behind(const sockaddr_un& address) {
+  const Descriptor probe(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  return ::connect(probe.number(), reinterpret_cast<const sockaddr*>(&address), sizeof address) !=
+             0 &&
+         errno == ECONNREFUSED;
+}
+
+bool is_socket(const std::string& path) {
+  struct stat status{};
+  return lstat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode);
 }
 
 Result<Descriptor> new_event() {
@@ -72,11 +88,12 @@ Result<void> Console::begin() {
     if (!log_.is_open()) return fail_errno(errno, options_.log_path);
   }
   if (options_.where == ConsoleOptions::Where::socket) {
-    TRY(with_context(listen(), options_.socket_path + ": "));
+    TRY(with_context(listen(), options_.socket_path));
   }
   if (options_.where == ConsoleOptions::Where::stdio) {
     input_ = std::make_shared<Descriptor>(fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3));
     output_ = std::make_shared<Descriptor>(fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3));
+    is_at_terminal_ = isatty(STDIN_FILENO) != 0;
   }
   thread_ = std::thread([this] { run(); });
   return {};
@@ -88,6 +105,8 @@ Result<void> Console::listen() {
   if (options_.socket_path.size() >= sizeof address.sun_path)
     return fail(Errc::invalid_argument, "is too long for a socket's name");
   std::memcpy(address.sun_path, options_.socket_path.data(), options_.socket_path.size());
+  if (is_socket(options_.socket_path) && is_left_behind(address))
+    unlink(options_.socket_path.c_str());
   Descriptor listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const auto* const generic = reinterpret_cast<const sockaddr*>(&address);
   if (!listener.is_open() || bind(listener.number(), generic, sizeof address) != 0 ||
@@ -177,7 +196,7 @@ void Console::run() {
     }
     if (peer == nullptr && listener_.is_open()) {
       accept_client();
-    } else if (peer != nullptr && typed_.empty()) {
+    } else if (peer != nullptr && may_read()) {
       read_from(peer);
     }
   }
@@ -188,8 +207,7 @@ void Console::wait_for_input() {
                                pollfd{.fd = -1, .events = POLLIN, .revents = 0}};
   {
     const std::lock_guard lock(mutex_);
-    // What is typed ahead of a guest that does not read stays where it is.
-    if (input_ != nullptr && typed_.empty())
+    if (input_ != nullptr && may_read())
       events[1].fd = input_->number();
     else if (input_ == nullptr && listener_.is_open())
       events[1].fd = listener_.number();
@@ -219,15 +237,23 @@ void Console::read_from(const Peer& peer) {
   }
   const auto bytes = std::span(buffer).first(size_t(count));
   if (options_.where != ConsoleOptions::Where::stdio) {
-    typed_.assign(bytes.begin(), bytes.end());
+    keep_typed(bytes);
   } else {
-    Escapes::Typed typed = escapes_.take(bytes);
+    const Escapes::Typed typed = escapes_.take(bytes);
     if (typed.wants_help) tools::say(help);
     if (typed.wants_to_leave) on_leave_();
-    typed_ = std::move(typed.for_guest);
+    keep_typed(typed.for_guest);
   }
   deliver();
 }
+
+void Console::keep_typed(std::span<const std::byte> bytes) {
+  const size_t room = max_typed_bytes - std::min(max_typed_bytes, typed_.size());
+  const auto kept = is_at_terminal_ ? bytes.first(std::min(room, bytes.size())) : bytes;
+  typed_.insert(typed_.end(), kept.begin(), kept.end());
+}
+
+bool Console::may_read() const { return is_at_terminal_ || typed_.size() < max_typed_bytes; }
 
 void Console::deliver() {
   const std::lock_guard lock(mutex_);

@@ -29,7 +29,9 @@ Result<void> parse_console(const std::string& text, ConsoleOptions& options);
 
 // Thread-safe. A socket has one client at a time, and further ones wait; while there is none, what
 // the guest says is lost, as it is where standard output was closed. A reader that is slow holds
-// the guest's processor up while that speaks.
+// the guest's processor up while that speaks. Keys that the guest does not read wait, up to 64 KiB
+// of them: more is not read from a pipe or a socket, and lost from a terminal, where Ctrl-A x must
+// be heard whatever the guest does.
 class Console final : public SerialHost {
  public:
   // on_leave: somebody typed Ctrl-A x; called on a thread of the console's. Errors: those of the
@@ -58,6 +60,8 @@ class Console final : public SerialHost {
   void wait_for_input();
   void accept_client();
   void read_from(const Peer& peer);
+  void keep_typed(std::span<const std::byte> bytes);
+  bool may_read() const;
   void deliver();
   void lose(const Peer& peer);
   void wake() const;
@@ -71,6 +75,7 @@ class Console final : public SerialHost {
   Descriptor hurry_event_;  // for writers: readable while nobody is connected
   Descriptor listener_;
   Descriptor log_;
+  bool is_at_terminal_ = false;
   std::optional<RawTerminal> terminal_;
   Escapes escapes_;               // of the thread
   std::vector<std::byte> typed_;  // of the thread: what the guest has had no room for

@@ -209,6 +209,52 @@ TEST_CASE("an output that somebody closed loses what is said, and ends nothing")
   console->connect(nullptr);
 }
 
+TEST_CASE("Ctrl-A x leaves a guest that reads nothing, however much was typed before") {
+  int leader = -1;
+  int follower = -1;
+  REQUIRE(openpty(&leader, &follower, nullptr, nullptr, nullptr) == 0);
+  const Descriptor first(leader);
+  const Descriptor second(follower);
+  std::atomic<int> leave_count = 0;
+  TestGuest guest;
+  guest.room = 1;
+  const Redirected redirected(follower, follower);
+  const auto console = open({}, [&] { ++leave_count; });
+  console->connect(&guest);
+  // More than the 64 KiB that are kept for it.
+  const std::string keys(1000, '\r');
+  for (int i = 0; i < 100; ++i) put(leader, keys);
+  put(leader, "\x01x");
+  await_that([&] { return leave_count == 1; });
+  CHECK(guest.seen() == "\r");
+  guest.take(*console, 1 << 20);
+  await_that([&] { return guest.seen().size() == 1 + (1 << 16); });
+  console->connect(nullptr);
+}
+
+TEST_CASE("a guest that reads slowly loses nothing of a file") {
+  Pipe typed;
+  Pipe shown;
+  TestGuest guest;
+  guest.room = 0;
+  const Redirected redirected(typed.read_end.number(), shown.write_end.number());
+  const auto console = open({});
+  console->connect(&guest);
+  std::string file;
+  while (file.size() < 200'000) file += std::to_string(file.size()) + "\n";
+  std::thread writer([&] {
+    put(typed.write_end.number(), file);
+    typed.write_end = Descriptor();
+  });
+  while (guest.seen().size() < file.size()) {
+    guest.take(*console, 5000);
+    std::this_thread::yield();
+  }
+  writer.join();
+  CHECK(guest.seen() == file);
+  console->connect(nullptr);
+}
+
 TEST_CASE("a terminal is raw while the console is there, and as before afterwards") {
   int leader = -1;
   int follower = -1;
@@ -277,6 +323,47 @@ TEST_CASE("a socket has clients that come and go, and the guest goes on without"
   CHECK(kept.str() == "nobody hears this;hello;again");
 }
 
+TEST_CASE("a client that goes makes room for the next one, whatever it typed") {
+  signal(SIGPIPE, SIG_IGN);
+  tests::TemporaryFolder folder;
+  const std::string path = folder.path("console");
+  TestGuest guest;
+  guest.room = 1;
+  const auto console = open({.where = ConsoleOptions::Where::socket, .socket_path = path});
+  console->connect(&guest);
+  Descriptor client = connect_to(path);
+  put(client.number(), "abc");
+  client = Descriptor();
+  const Descriptor next = connect_to(path);
+  await_that([&] {
+    say(*console, "hello");
+    pollfd event{.fd = next.number(), .events = POLLIN, .revents = 0};
+    return poll(&event, 1, 1) == 1;
+  });
+  put(next.number(), "d");
+  guest.take(*console, 10);
+  await_that([&] { return guest.seen() == "abcd"; });
+  console->connect(nullptr);
+}
+
+TEST_CASE("a socket that a killed runner left is taken over, one that somebody listens on is not") {
+  tests::TemporaryFolder folder;
+  const std::string path = folder.path("console");
+  const ConsoleOptions options{.where = ConsoleOptions::Where::socket, .socket_path = path};
+  {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::memcpy(address.sun_path, path.data(), path.size());
+    const Descriptor left(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    REQUIRE(bind(left.number(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+    REQUIRE(::listen(left.number(), 1) == 0);
+  }
+  const auto console = open(options);
+  const Descriptor client = connect_to(path);
+  REQUIRE_FALSE(Console::open(options, [] {}));
+  const Descriptor queued = connect_to(path);  // it is the first one's still
+}
+
 TEST_CASE("a socket that cannot be made is refused by its name") {
   tests::TemporaryFolder folder;
   const std::string path = folder.path("taken");
@@ -284,7 +371,7 @@ TEST_CASE("a socket that cannot be made is refused by its name") {
   const auto taken =
       Console::open({.where = ConsoleOptions::Where::socket, .socket_path = path}, [] {});
   REQUIRE_FALSE(taken);
-  CHECK(taken.error().message.starts_with(path + ": "));
+  CHECK(taken.error().message.starts_with(path + ": a socket"));
   CHECK(access(path.c_str(), F_OK) == 0);
   const auto too_long = Console::open(
       {.where = ConsoleOptions::Where::socket, .socket_path = std::string(200, 'x')}, [] {});

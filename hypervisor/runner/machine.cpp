@@ -155,7 +155,7 @@ Result<Entry> Machine::load() {
                                           .initrd = initrd,
                                           .command_line = plan_.command_line,
                                           .vp_count = plan_.processor_count}),
-                      plan_.kernel + ": ");
+                      plan_.kernel);
 }
 
 void Machine::end(Ending ending) {

@@ -12,7 +12,7 @@ namespace {
 termios as_it_was;
 std::atomic<bool> is_changed = false;
 
-constexpr int fatal_signals[] = {SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE};
+constexpr int fatal_signals[] = {SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGQUIT};
 
 void die(int number) {
   RawTerminal::restore();
@@ -31,7 +31,12 @@ RawTerminal::RawTerminal() {
   struct sigaction action{};
   action.sa_handler = die;
   action.sa_flags = SA_RESETHAND;
-  for (const int number : fatal_signals) sigaction(number, &action, nullptr);
+  for (const int number : fatal_signals) {
+    struct sigaction before{};
+    // Not a sanitizer's.
+    if (sigaction(number, nullptr, &before) == 0 && before.sa_handler == SIG_DFL)
+      sigaction(number, &action, nullptr);
+  }
 }
 
 RawTerminal::~RawTerminal() { restore(); }

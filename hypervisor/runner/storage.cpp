@@ -132,7 +132,7 @@ Result<void> Storage::close(OpenDisk& disk) {
   if (disk.is_writable) closed = disk.owner->await([&] { return disk.image->disk().close(); });
   const std::string path = disk.image->path();
   disk.owner->run([&] { disk.image.reset(); });
-  return with_context(std::move(closed), path + ": ");
+  return with_context(std::move(closed), path);
 }
 
 // --- the guest ---
