@@ -7,14 +7,16 @@ each round; ratios are medians of the rounds' own ratios. Images lie on a RAM di
 emulated machine compare only with each other.
 
   boot   seconds from the runner's start to the guest's init and to its power-off
-  fio    in the guest, on a second disk whose every block has its place: requests a second; exits of processors to the
-         kernel and on to the runner, by KVM's statistics and its trace point; memory of the runner beside the guest's
+  fio    in the guest, on a second disk whose every block has its place: requests a second; memory of the runner beside
+         the guest's
+  exits  of the guest's processors for each of fio's requests, by KVM's statistics and its trace point; once
 """
 import contextlib
 import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -26,23 +28,34 @@ sys.path.insert(0, str(ROOT / "tests" / "guest"))
 # pylint: disable=wrong-import-position
 from lab import debian, guests  # noqa: E402
 from lab.debian import Unavailable  # noqa: E402
-from lab.machine import VHD_RUN, emulated_machine, machine_with_kvm, own_machine  # noqa: E402, F401
+from lab.machine import RUNNING, machine_with_kvm  # noqa: E402
 
 MIB = 1 << 20
 MEMORY_MIB = 512
 DATA_BYTES = 256 * MIB
 ROOT_BYTES = 256 * MIB  # fio has 80 MiB of libraries
 VIRTIO = ["virtio_pci", "virtio_mmio", "virtio_blk"]
-TRACE = "/sys/kernel/tracing/events/kvm/kvm_userspace_exit/trigger"
+TRACE = "/sys/kernel/tracing/events/kvm/kvm_userspace_exit"
+
+# Without a clock microvm's guests wait four seconds for one; without PIT and PIC they start sooner.
+BOARDS = {"q35": "q35", "microvm": "microvm,rtc=on,pit=off,pic=off"}
 
 # fio's mode, size of a request, depth
 ROWS = [("randread", 4096, 1), ("randread", 4096, 32), ("randwrite", 4096, 1), ("randwrite", 4096, 32),
         ("read", 128 << 10, 8), ("write", 128 << 10, 8)]
 
 FIO = """#!/bin/sh
-# MODE BYTES DEPTH SECONDS: requests a second, and how many there were.
-fio --name=job --filename=/dev/lun/1 --ioengine=io_uring --direct=1 --rw=$1 --bs=$2 --iodepth=$3 --time_based \\
-  --runtime=$4 --randrepeat=1 --norandommap --gtod_reduce=1 --output-format=json --output=/tmp/report || exit 1
+# SECONDS, then MODE:BYTES:DEPTH of each row: requests a second, and how many there were, of reads, writes and trims.
+# One process for all: here it takes seconds to begin.
+{
+  printf '%s\\n' '[global]' filename=/dev/lun/1 ioengine=io_uring direct=1 time_based runtime="$1" stonewall \\
+    randrepeat=1 norandommap gtod_reduce=1
+  shift
+  for row; do
+    printf '[%s]\\nrw=%s\\nbs=%s\\niodepth=%s\\n' "$row" $(echo "$row" | tr : ' ')
+  done
+} >/tmp/rows
+fio --output-format=json --output=/tmp/report /tmp/rows || exit 1
 grep -E '"(iops|total_ios)"' /tmp/report | tr -d ' ",'
 """
 
@@ -56,12 +69,12 @@ class Place:
 
     def prepare(self, kernel, initrd):
         self.kernel, self.initrd = kernel, initrd
-        if self.options.place:
-            self.folder = self.options.place
+        if self.options.place or not self.machine.is_emulated:
+            self.folder = self.options.place or self.work
         else:
             self.folder = "/dev/shm/bench"
             self.sh(f"mkdir -p {self.folder} && mkfs.ext4 -q -F /dev/ram0 && mount /dev/ram0 {self.folder}")
-        for name in ("root.vhdx", "data.vhdx", "data.raw"):
+        for name in ("root.vhdx", "data.vhdx", "data.raw") if self.folder != self.work else ():
             self.sh(f"cp {self.work}/{name} {self.folder}/{name}")
 
     def sh(self, script, seconds=300):
@@ -87,7 +100,7 @@ class Contender:
 
 def qemu_words(board, place, disks, cpus):
     kind = "virtio-blk-device" if board == "microvm" else "virtio-blk-pci"
-    command = [debian.need("qemu-system-x86_64"), "-M", board, "-accel", "kvm", "-cpu", "host", "-m",
+    command = [debian.need("qemu-system-x86_64"), "-M", BOARDS[board], "-accel", "kvm", "-cpu", "host", "-m",
                f"{MEMORY_MIB}M", "-smp", str(cpus), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
                "-serial", "stdio", "-object", "iothread,id=worker", "-kernel", place.kernel, "-initrd", place.initrd,
                "-append", f"console=ttyS0 quiet panic=-1 vhdkit.disks={len(disks)}"]
@@ -106,8 +119,8 @@ def started(place, contender):
     try:
         yield guest
     finally:
-        if guest.process.code is None:
-            guest.process.signal(9)
+        if guest.process.code is RUNNING:
+            guest.process.signal(signal.SIGKILL)
             guest.process.wait(30)
 
 
@@ -135,14 +148,14 @@ class Exits:
     def read(self):
         """Exits to the kernel, exits to the runner. The second only between watch() and leave()."""
         kernel = int(self.place.sh("cat /sys/kernel/debug/kvm/exits"))
-        text = self.place.sh(f"cat {os.path.dirname(TRACE)}/hist 2>/dev/null || true")
-        return kernel, sum(int(count) for count in re.findall(r"hitcount:\s+(\d+)", text))
+        lines = self.place.sh(f"cat {TRACE}/hist")
+        return kernel, sum(int(count) for count in re.findall(r"hitcount:\s+(\d+)", lines))
 
     def watch(self):
-        self.place.sh(f"echo 'hist:keys=reason' >{TRACE}")
+        self.place.sh(f"echo hist:keys=reason >{TRACE}/trigger")
 
     def leave(self):
-        self.place.sh(f"echo '!hist:keys=reason' >{TRACE}")
+        self.place.sh(f"echo '!hist:keys=reason' >{TRACE}/trigger")
 
 
 def memory_beside(place, pid):
@@ -157,36 +170,45 @@ def memory_beside(place, pid):
     return total / 1024
 
 
-def pid_of(place, contender):
-    name = "vhd-run" if contender.runner == "vhd-run" else "qemu-system-x86"
-    return place.sh(f"pgrep -n {name}").strip()
+def fio(guest, rows, seconds):
+    """(requests a second, requests) of each row, one after the other."""
+    words = " ".join(":".join(map(str, row)) for row in rows)
+    said = guest.run(f"fio-rows {seconds} {words}", seconds * len(rows) * 5 + 120)
+    rates, counts = ([float(value) for value in re.findall(rf"^{name}:(\S+)", said, re.MULTILINE)]
+                     for name in ("iops", "total_ios"))
+    return [(sum(rates[i:i + 3]), sum(counts[i:i + 3])) for i in range(0, 3 * len(rows), 3)]
 
 
-def fio(guest, row, seconds):
-    mode, size, depth = row
-    said = guest.run(f"fio-row {mode} {size} {depth} {seconds}", seconds * 20 + 120)
-    iops = sum(float(value) for value in re.findall(r"^iops:(\S+)", said, re.MULTILINE))
-    return iops, sum(int(value) for value in re.findall(r"^total_ios:(\d+)", said, re.MULTILINE))
+def fio_rates(place, contender, seconds):
+    """{row: requests a second}, MiB of the runner's own."""
+    with started(place, contender) as guest:
+        guest.boots()
+        rates = [rate for rate, _ in fio(guest, ROWS, seconds)]
+        memory = memory_beside(place, guest.process.pid)
+        guest.powers_off()
+    return dict(zip(ROWS, rates)), memory
 
 
-def fio_rows(place, contender, seconds):
-    """{row: (requests a second, exits to the kernel and to the runner for each request)}, MiB."""
+def exits_of_rows(place, contender):
+    """{row: (exits to the kernel, exits to the runner) of a request}. What fio does besides requests is in a short run
+    as in a long one, and so not in their difference."""
     exits, figures = Exits(place), {}
     with started(place, contender) as guest:
         guest.boots()
-        fio(guest, ROWS[0], 1)  # its libraries are in memory then
+        fio(guest, ROWS[:1], 1)  # its libraries are in memory then
+        exits.watch()
         for row in ROWS:
-            rate, _ = fio(guest, row, seconds)
-            # Watching slows exits down, so that it has a run of its own.
-            exits.watch()
-            before = exits.read()
-            _, count = fio(guest, row, 1)
-            after = exits.read()
-            exits.leave()
-            figures[row] = rate, (after[0] - before[0]) / count, (after[1] - before[1]) / count
-        memory = memory_beside(place, pid_of(place, contender))
+            seen = []
+            for seconds in (1, 4):
+                before = exits.read()
+                (_, count), = fio(guest, [row], seconds)
+                after = exits.read()
+                seen.append([count, after[0] - before[0], after[1] - before[1]])
+            count, kernel, user = (long - short for short, long in zip(*seen))
+            figures[row] = kernel / count, user / count
+        exits.leave()
         guest.powers_off()
-    return figures, memory
+    return figures
 
 
 # --- tables ---
@@ -198,7 +220,7 @@ def row_name(row):
 def bench_boot(place, options, results):
     print("seconds from start to init, to the prompt, from `off` to the runner's end; ours to theirs to init")
     for cpus in (1, 2):
-        contenders = {runner: Contender(runner, cpus, "vhdx") for runner in ("vhd-run", "q35", "microvm")}
+        contenders = {runner: Contender(runner, cpus, "vhdx") for runner in ("vhd-run", *BOARDS)}
         samples = contest.take_turns(options.runs, {name: lambda c=c: boot(place, c) for name, c in contenders.items()})
         for name, seen in samples.items():
             init, prompt, off = (contest.middle(seen, lambda s, i=i: s[i]) for i in range(3))
@@ -210,25 +232,24 @@ def bench_boot(place, options, results):
 
 
 def bench_fio(place, options, results):
-    print("requests a second (ours to theirs), exits of a request to the kernel and to the runner")
+    print("requests a second; ours to theirs")
     for cpus in (1, 2):
         for image in ("vhdx", "raw"):
-            contenders = {runner: Contender(runner, cpus, image) for runner in ("vhd-run", "q35", "microvm")}
+            contenders = {runner: Contender(runner, cpus, image) for runner in ("vhd-run", *BOARDS)}
             samples = contest.take_turns(options.runs, {
-                name: lambda c=c: fio_rows(place, c, options.seconds) for name, c in contenders.items()})
+                name: lambda c=c: fio_rates(place, c, options.seconds) for name, c in contenders.items()})
             show_fio(cpus, image, samples, results)
 
 
 def show_fio(cpus, image, samples, results):
     for row in ROWS:
-        cells = [f"fio   {cpus} cpus  {image:4}  {row_name(row):24}"]
+        cells = [f"fio   {cpus} cpus  {image:4}  {row_name(row):22}"]
         for name, seen in samples.items():
-            rate, kernel, user = (contest.middle(seen, lambda s, i=i: s[0][row][i]) for i in range(3))
-            ratio = contest.middle_of_pairs(samples["vhd-run"], seen, lambda a, b: a[0][row][0] / b[0][row][0])
-            cells.append(f"{name} {rate:8.0f}/s" + ("" if name == "vhd-run" else f" ({ratio:4.2f})") +
-                         f" {kernel:5.2f} {user:5.3f}")
+            rate = contest.middle(seen, lambda s: s[0][row])
+            ratio = contest.middle_of_pairs(samples["vhd-run"], seen, lambda a, b: a[0][row] / b[0][row])
+            cells.append(f"{name} {rate:8.0f}/s ({ratio:4.2f})")
             results.append({"what": "fio", "cpus": cpus, "image": image, "row": row_name(row), "runner": name,
-                            "rate": rate, "ratio": ratio, "exits": kernel, "exits_to_user": user})
+                            "rate": rate, "ratio": ratio})
         print("  ".join(cells), flush=True)
     for name, seen in samples.items():
         memory = contest.middle(seen, lambda s: s[1])
@@ -236,8 +257,18 @@ def show_fio(cpus, image, samples, results):
         results.append({"what": "memory", "cpus": cpus, "image": image, "runner": name, "mib": memory})
 
 
+def bench_exits(place, _options, results):
+    print("exits of a request: to the kernel, and of these on to the runner")
+    for cpus in (1, 2):
+        for runner in ("vhd-run", *BOARDS):
+            for row, (kernel, user) in exits_of_rows(place, Contender(runner, cpus, "vhdx")).items():
+                print(f"exits {cpus} cpus  vhdx  {row_name(row):22}  {runner:8} {kernel:6.3f}  {user:6.3f}", flush=True)
+                results.append({"what": "exits", "cpus": cpus, "row": row_name(row), "runner": runner,
+                                "to_kernel": kernel, "to_user": user})
+
+
 def make_files(vhd, work):
-    root = guests.make_root(work / "root.raw", ["fio"], {"usr/bin/fio-row": FIO}, ROOT_BYTES)
+    root = guests.make_root(work / "root.raw", ["fio"], {"usr/bin/fio-rows": FIO}, ROOT_BYTES)
     raw = work / "data.raw"
     with open(raw, "wb") as file:
         for _ in range(DATA_BYTES // MIB):
@@ -254,10 +285,10 @@ def main():
     parser = contest.options(__doc__)
     parser.set_defaults(runs=3)
     parser.add_argument("--seconds", type=int, default=4, help="of each fio row (4)")
-    parser.add_argument("--only", choices=["boot", "fio"], help="one of the two")
+    parser.add_argument("--only", choices=["boot", "fio", "exits"], help="one of the three")
     parser.add_argument("--place", help="a folder of the machine for the images (default: ext4 on a RAM disk)")
     options = parser.parse_args()
-    benches = {"boot": bench_boot, "fio": bench_fio}
+    benches = {"boot": bench_boot, "fio": bench_fio, "exits": bench_exits}
     results = []
     with contest.working_folder(options.disk) as folder:
         work = pathlib.Path(folder)

@@ -21,6 +21,8 @@ LOGS = ROOT / "build" / "logs"
 BUILD = ROOT / "build"
 SANITIZED = ROOT / "build-asan"
 
+GUESTS = "tests/guest"
+
 # Times meson's 30 s for a test program: against hangs, on the slowest machine.
 HANG_GUARD = 40
 FUZZ_SECONDS = 60
@@ -169,18 +171,18 @@ def pytest_case_tally(case):
     return tally
 
 
-def step_pytest():
-    log, report = LOGS / "pytest.log", LOGS / "pytest.xml"
+def step_pytest(name, *what):
+    log, report = LOGS / f"{name}.log", LOGS / f"{name}.xml"
     report.unlink(missing_ok=True)
     environment = {"VHDKIT_BUILD": str(BUILD), "PYTHONDONTWRITEBYTECODE": "1"}
     exit_code = run_logged([sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider",
-                            f"--junitxml={report}", "tests"], log, environment)
+                            f"--junitxml={report}", *what], log, environment)
     tally = Tally()
     if report.is_file():
         for case in xml.etree.ElementTree.parse(report).iter("testcase"):
             tally.add(pytest_case_tally(case))
     if exit_code != 0 and not tally.failed:
-        tally.failed.append(f"pytest: exit code {exit_code}")
+        tally.failed.append(f"{name}: exit code {exit_code}")
     if tally.failed:
         show_tail(log)
     return tally
@@ -212,7 +214,9 @@ def run_steps():
     total.add(gcc)
     if not gcc.failed:
         total.add(timed("tests, g++", step_programs, BUILD))
-        total.add(timed("tests of the programs", step_pytest))
+        total.add(timed("tests of the programs", step_pytest, "pytest", "tests", f"--ignore={GUESTS}"))
+        # Apart: the machine in which guests run takes a processor as long as it is there.
+        total.add(timed("guests", step_pytest, "guests", GUESTS))
     clang = timed("clang-19 build, sanitizers", build, "clang-19 build", "--sanitize", "--werror")
     total.add(clang)
     if not clang.failed:

@@ -1,15 +1,17 @@
 """What the tests with guests share: the machine, kernels, roots, guests whose console is shown when a case fails."""
+import contextlib
 import os
-import pathlib
+import random
 import shutil
+import signal
 import subprocess
 
 import pytest
 from conftest import BUILD, MIB, run_ok
-from lab import archive, debian, guests
+from lab import debian, guests
 from lab.debian import Unavailable
 from lab.guests import Guest
-from lab.machine import VHD_RUN, machine_with_kvm
+from lab.machine import RUNNING, VHD_RUN, Timeout, machine_with_kvm
 
 LOGS = BUILD / "logs" / "guest"
 FLAVOURS = list(debian.FLAVOURS)
@@ -38,6 +40,10 @@ class Workshop:
         config.add_cleanup(self.close)
 
     def machine(self):
+        """The machine; a new one after a case that it did not survive."""
+        if self._machine is not None and not self._machine.answers():
+            self._machine.close()
+            self._machine = None
         if self._why_not is None and self._machine is None:
             try:
                 if not VHD_RUN.exists():
@@ -86,7 +92,7 @@ def workshop(pytestconfig, tmp_path_factory):
     return _workshop
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def machine(workshop):
     return workshop.machine()
 
@@ -113,9 +119,10 @@ class Boots:
 
     def close(self):
         for guest in self.guests:
-            if guest.process.code is None:
-                guest.process.signal(9)
-                guest.process.wait(20)
+            if guest.process.code is RUNNING:
+                guest.process.signal(signal.SIGKILL)
+                with contextlib.suppress(Timeout):  # workshop.machine() finds out why
+                    guest.process.wait(20)
             guest.keep()
 
 
@@ -172,7 +179,6 @@ def files_of(raw, folder):
 
 def make_tree(folder):
     """Files of many sizes, names that need care, links, holes. Random, but the same every time."""
-    import random
     generator = random.Random(6)
     for index in range(40):
         place = folder / f"folder{index % 7}" / f"deeper{index % 3}"

@@ -2,8 +2,8 @@
 import os
 
 import pytest
-from cases import FLAVOURS, boots, machine, new_root, raw_of, root, shell, workshop  # noqa: F401, fixtures
-from conftest import run
+from cases import FLAVOURS, boots, machine, raw_of, root, shell, workshop  # noqa: F401, fixtures
+from conftest import MIB, run, run_ok
 
 # 20 before a release.
 BOOTS = int(os.environ.get("VHDKIT_BOOTS", "3"))
@@ -41,13 +41,27 @@ def test_a_terminal_and_its_way_out(boots, root):
     """Keys go to the guest, ^C too; Ctrl-A x ends the runner."""
     guest = boots.start([root], terminal=True)
     guest.boots()
-    guest.type("echo now; sleep 1000\n")
+    # Said by who will be interrupted: before, the terminal may still be the shell's.
+    guest.type("sh -c 'echo now; sleep 1000'\n")
     guest.expect(r"^now\r*$")
     guest.type("\x03")
     guest.run("true")
     guest.type("\x01x")
     assert guest.ends() == 0
     assert run("check", "-q", root).code in (0, 3)
+
+
+def test_two_controllers_have_the_disks_in_turn(boots, root, tmp_path):
+    disks = [tmp_path / f"{size}.vhdx" for size in (8, 9, 10)]
+    for disk in disks:
+        run_ok("create", "-q", "-f", "vhdx", disk, f"{disk.stem}M")
+    guest = boots.start([root, *disks], extra=["--controllers", "2"])
+    guest.boots()
+    assert guest.run("ls -d /sys/bus/scsi/devices/*:*:*:*/block | cut -d / -f 6").split() == [
+        "0:0:0:0", "0:0:0:1", "1:0:0:0", "1:0:0:1"]
+    sizes = guest.run("for number in 1 2 3; do blockdev --getsize64 /dev/lun/$number; done").split()
+    assert [int(size) // MIB for size in sizes] == [8, 9, 10]
+    guest.powers_off()
 
 
 def test_boots_in_a_row(boots, root):

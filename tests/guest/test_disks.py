@@ -4,8 +4,7 @@ import os
 import random
 
 import pytest
-from cases import (Boots, files_of, machine, make_tree, new_root, raw_of, same_trees, shell,  # noqa: F401, fixtures
-                   workshop)
+from cases import Boots, files_of, make_tree, new_root, raw_of, same_trees, shell, workshop  # noqa: F401, fixtures
 from conftest import KIB, MIB, fingerprint, run, run_ok
 from lab import guests
 
@@ -118,8 +117,9 @@ COMMANDS = [
 
 
 @pytest.fixture(scope="module")
-def tour(workshop, machine, tmp_path_factory):
+def tour(workshop, tmp_path_factory):
     """The visit is paid once. A guest that dies on it takes all cases with it, its console first."""
+    workshop.machine()
     started = Tour(workshop, tmp_path_factory.mktemp("disks"))
     yield started
     started.boots.close()

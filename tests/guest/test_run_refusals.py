@@ -7,8 +7,8 @@ import subprocess
 import tempfile
 
 import pytest
-from cases import boots, machine, workshop  # noqa: F401, fixtures
-from conftest import Outcome, fingerprint, run_ok
+from cases import machine, workshop  # noqa: F401, fixtures
+from conftest import Outcome, fingerprint, program, run_ok
 from lab import archive
 from lab.debian import Unavailable
 from lab.machine import RUNNING, VHD_RUN, runs_guests_here
@@ -134,13 +134,16 @@ def test_disks_that_will_not_do(machine, kernels, image, tmp_path):
 
 
 def test_a_disk_in_use(machine, kernels, image):
-    """By another guest, where it says which process; by vhd on the same machine; and twice in one."""
+    """Another guest has it, for a guest and for vhd; and twice in one: the message names who has it."""
     other = machine.start(VHD_RUN, "--kernel", kernels("HALT"), "--disk", image)
     other.until(lambda: False, 5)
     assert other.code is RUNNING, other.err
     done = machine.run(VHD_RUN, "--kernel", kernels("POWER_OFF"), "--disk", image)
     assert done.code == BAD_START
-    assert re.search(r"in use by process \d+ \(vhd-run\)", done.err), done.err
+    assert f"in use by process {other.pid} (vhd-run)" in done.err
+    writer = machine.run(program("vhd"), "io", "-c", "write -P 2 0 512", image)
+    assert writer.code == 1
+    assert f"in use by process {other.pid} (vhd-run)" in writer.err
     other.signal(signal.SIGTERM)
     assert other.wait(20) == SIGNALLED + signal.SIGTERM
     done = machine.run(VHD_RUN, "--kernel", kernels("POWER_OFF"), "--disk", image, "--disk", image)

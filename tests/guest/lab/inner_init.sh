@@ -23,10 +23,10 @@ for word in $(cat /proc/cmdline); do
   esac
 done
 
-# Names of SCSI disks are drawn in the order in which they answer; their LUNs are not.
+# Names of SCSI disks are drawn in the order in which they answer; their places are not.
 name=
 until [ -b "/dev/$name" ]; do
-  for block in /sys/bus/scsi/devices/*:0:0:0/block/* /sys/block/vda; do
+  for block in /sys/bus/scsi/devices/0:0:0:0/block/* /sys/block/vda; do
     [ -e "$block" ] && name=${block##*/}
   done
   [ -b "/dev/$name" ] || sleep 0.02

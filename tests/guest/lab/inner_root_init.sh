@@ -17,9 +17,13 @@ name_disk() {
   [ -b "/dev/$1" ] && ln -sf "/dev/$1" "/dev/lun/$2"
 }
 until [ "$(ls /dev/lun | wc -l)" -ge "$disks" ]; do
+  # Two controllers have their disks in turn.
+  hosts=$(ls /sys/class/scsi_host | wc -l)
   for block in /sys/bus/scsi/devices/*:*:*:*/block/*; do
-    lun=${block%/block/*}
-    name_disk "${block##*/}" "${lun##*:}"
+    [ -e "$block" ] || continue  # a pattern that matches nothing stands for itself
+    place=${block%/block/*}
+    place=${place##*/}
+    name_disk "${block##*/}" $((${place##*:} * hosts + ${place%%:*}))
   done
   number=0
   for block in /sys/block/vd?; do

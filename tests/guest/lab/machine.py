@@ -112,8 +112,8 @@ class Process:
 class Machine:
     """Programs in it, through its agent. Ends with close()."""
 
-    def __init__(self, kind, source, sink, clean_up):
-        self.kind = kind  # for people
+    def __init__(self, kind, is_emulated, source, sink, clean_up):
+        self.kind, self.is_emulated = kind, is_emulated  # the first is for people
         self._source, self._sink, self._clean_up = source, sink, clean_up
         self._processes, self._lock = {}, threading.Lock()
         self.ready = threading.Event()
@@ -153,12 +153,15 @@ class Machine:
         process.wait(seconds)
         return process
 
+    def answers(self):
+        """Whether a program of no length starts and ends in it."""
+        try:
+            return self.run("true", seconds=30).code == 0
+        except (Timeout, OSError):
+            return False
+
     def close(self):
-        """What runs in it is killed."""
-        for process in self._processes.values():
-            if process.code is RUNNING:
-                process.signal(signal.SIGKILL)
-                process.wait(20)
+        """What runs in it is killed, and nothing more can be asked."""
         self._clean_up()
 
 
@@ -168,7 +171,7 @@ def own_machine():
     def clean_up():
         agent.stdin.close()
         agent.wait()
-    machine = Machine("this machine's own KVM", agent.stdout, agent.stdin, clean_up)
+    machine = Machine("this machine's own KVM", False, agent.stdout, agent.stdin, clean_up)
     machine.ready.wait(START_SECONDS)
     return machine
 
@@ -233,8 +236,8 @@ def emulated_machine(work, memory=MEMORY):
             processes.append(subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                               stderr=open(folder / "qemu", "wb")))
             channel, _ = listener.accept()
-        machine = Machine("a machine emulated by QEMU, with SVM", channel.makefile("rb"), channel.makefile("wb"),
-                          clean_up)
+        machine = Machine("a machine emulated by QEMU, with SVM", True, channel.makefile("rb"),
+                          channel.makefile("wb"), clean_up)
         deadline = time.monotonic() + START_SECONDS
         while not machine.ready.wait(0.1):
             if processes[-1].poll() is not None or time.monotonic() > deadline:
