@@ -74,7 +74,7 @@ Result<void> Kvm::ask() {
           control(descriptor(), KVM_GET_VCPU_MMAP_SIZE, "KVM_GET_VCPU_MMAP_SIZE"));
   run_bytes_ = size_t(run_bytes);
   TRY_LET(const int processors,
-          control(descriptor(), KVM_CHECK_EXTENSION, "KVM_CAP_NR_VCPUS", KVM_CAP_NR_VCPUS));
+          control(descriptor(), KVM_CHECK_EXTENSION, "KVM_CAP_MAX_VCPUS", KVM_CAP_MAX_VCPUS));
   max_processors_ = unsigned(std::max(processors, 1));
   return {};
 }

@@ -66,7 +66,7 @@ def test_two_controllers_have_the_disks_in_turn(boots, root, tmp_path):
 
 def test_boots_in_a_row(boots, root):
     for index in range(BOOTS):
-        guest = boots.start([root], cpus=1 + index % 2)
+        guest = boots.start([root], cpus=(1, 4, 2)[index % 3])
         guest.boots()
         guest.run(f"echo {index} >>/boots")
         guest.powers_off()
