@@ -45,8 +45,7 @@ ROWS = [("randread", 4096, 1), ("randread", 4096, 32), ("randwrite", 4096, 1), (
         ("read", 128 << 10, 8), ("write", 128 << 10, 8)]
 
 FIO = """#!/bin/sh
-# SECONDS, then MODE:BYTES:DEPTH of each row: requests a second, and how many there were, of reads, writes and trims.
-# One process for all: here it takes seconds to begin.
+# SECONDS, then MODE:BYTES:DEPTH of each row: lines of fio's report. One process for all: it takes seconds to begin.
 {
   printf '%s\\n' '[global]' filename=/dev/lun/1 ioengine=io_uring direct=1 time_based runtime="$1" stonewall \\
     randrepeat=1 norandommap gtod_reduce=1
@@ -55,8 +54,8 @@ FIO = """#!/bin/sh
     printf '[%s]\\nrw=%s\\nbs=%s\\niodepth=%s\\n' "$row" $(echo "$row" | tr : ' ')
   done
 } >/tmp/rows
-fio --output-format=json --output=/tmp/report /tmp/rows || exit 1
-grep -E '"(iops|total_ios)"' /tmp/report | tr -d ' ",'
+fio --eta=never --output-format=json --output=/tmp/report /tmp/rows || exit 1
+grep -E '"(jobname|iops|total_ios)"' /tmp/report | tr -d ' ",'
 """
 
 
@@ -112,6 +111,16 @@ def qemu_words(board, place, disks, cpus):
     return [*map(str, command)]
 
 
+def until_it_ends(what, contender, *arguments):
+    """In an emulated machine a guest hangs now and then, whoever runs it. It is said, and tried again."""
+    for _ in range(3):
+        try:
+            return what(contender, *arguments)
+        except guests.GuestFailed as error:
+            print(f"again: {contender.runner}, {contender.cpus} cpus: {str(error).splitlines()[-1]}", flush=True)
+    raise SystemExit(f"{contender.runner} does not run")
+
+
 @contextlib.contextmanager
 def started(place, contender):
     log = place.work / "consoles" / f"{contender.runner}-{contender.cpus}-{contender.image}.log"
@@ -124,7 +133,7 @@ def started(place, contender):
             guest.process.wait(30)
 
 
-def boot(place, contender):
+def boot(contender, place):
     """Seconds to init, to the prompt, and from the order to power off to the runner's end."""
     begin = time.monotonic()
     with started(place, contender) as guest:
@@ -174,12 +183,14 @@ def fio(guest, rows, seconds):
     """(requests a second, requests) of each row, one after the other."""
     words = " ".join(":".join(map(str, row)) for row in rows)
     said = guest.run(f"fio-rows {seconds} {words}", seconds * len(rows) * 5 + 120)
-    rates, counts = ([float(value) for value in re.findall(rf"^{name}:(\S+)", said, re.MULTILINE)]
-                     for name in ("iops", "total_ios"))
-    return [(sum(rates[i:i + 3]), sum(counts[i:i + 3])) for i in range(0, 3 * len(rows), 3)]
+    figures = [tuple(sum(map(float, re.findall(rf"^{name}:(\S+)", job, re.MULTILINE)))
+                     for name in ("iops", "total_ios"))  # of reads, writes, trims, flushes
+               for job in said.split("jobname:")[1:]]
+    assert len(figures) == len(rows), said
+    return figures
 
 
-def fio_rates(place, contender, seconds):
+def fio_rates(contender, place, seconds):
     """{row: requests a second}, MiB of the runner's own."""
     with started(place, contender) as guest:
         guest.boots()
@@ -189,7 +200,7 @@ def fio_rates(place, contender, seconds):
     return dict(zip(ROWS, rates)), memory
 
 
-def exits_of_rows(place, contender):
+def exits_of_rows(contender, place):
     """{row: (exits to the kernel, exits to the runner) of a request}. What fio does besides requests is in a short run
     as in a long one, and so not in their difference."""
     exits, figures = Exits(place), {}
@@ -213,6 +224,12 @@ def exits_of_rows(place, contender):
 
 # --- tables ---
 
+def take_turns(runs, cpus, image, what, *arguments):
+    contenders = [Contender(runner, cpus, image) for runner in ("vhd-run", *BOARDS)]
+    return contest.take_turns(runs, {one.runner: lambda one=one: until_it_ends(what, one, *arguments)
+                                     for one in contenders})
+
+
 def row_name(row):
     return f"{row[0]} {row[1] >> 10}K depth {row[2]}"
 
@@ -220,8 +237,7 @@ def row_name(row):
 def bench_boot(place, options, results):
     print("seconds from start to init, to the prompt, from `off` to the runner's end; ours to theirs to init")
     for cpus in (1, 2):
-        contenders = {runner: Contender(runner, cpus, "vhdx") for runner in ("vhd-run", *BOARDS)}
-        samples = contest.take_turns(options.runs, {name: lambda c=c: boot(place, c) for name, c in contenders.items()})
+        samples = take_turns(options.runs, cpus, "vhdx", boot, place)
         for name, seen in samples.items():
             init, prompt, off = (contest.middle(seen, lambda s, i=i: s[i]) for i in range(3))
             ratio = contest.middle_of_pairs(samples["vhd-run"], seen, lambda a, b: a[0] / b[0])
@@ -235,9 +251,7 @@ def bench_fio(place, options, results):
     print("requests a second; ours to theirs")
     for cpus in (1, 2):
         for image in ("vhdx", "raw"):
-            contenders = {runner: Contender(runner, cpus, image) for runner in ("vhd-run", *BOARDS)}
-            samples = contest.take_turns(options.runs, {
-                name: lambda c=c: fio_rates(place, c, options.seconds) for name, c in contenders.items()})
+            samples = take_turns(options.runs, cpus, image, fio_rates, place, options.seconds)
             show_fio(cpus, image, samples, results)
 
 
@@ -261,7 +275,8 @@ def bench_exits(place, _options, results):
     print("exits of a request: to the kernel, and of these on to the runner")
     for cpus in (1, 2):
         for runner in ("vhd-run", *BOARDS):
-            for row, (kernel, user) in exits_of_rows(place, Contender(runner, cpus, "vhdx")).items():
+            contender = Contender(runner, cpus, "vhdx")
+            for row, (kernel, user) in until_it_ends(exits_of_rows, contender, place).items():
                 print(f"exits {cpus} cpus  vhdx  {row_name(row):22}  {runner:8} {kernel:6.3f}  {user:6.3f}", flush=True)
                 results.append({"what": "exits", "cpus": cpus, "row": row_name(row), "runner": runner,
                                 "to_kernel": kernel, "to_user": user})

@@ -3,8 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <utility>
-
-#include "hypervisor/devices/power.h"
+#include <vector>
 
 namespace vhdkit::hypervisor {
 namespace {
@@ -48,42 +47,54 @@ TEST_CASE("wide accesses are bytes, and stop at the device's end") {
   CHECK(device.written == decltype(device.written){{3, 0x44}});
 }
 
-struct TestPower final : PowerControl {
-  void power_off() override { ++off_count; }
-  void reset() override { ++reset_count; }
-  int off_count = 0;
-  int reset_count = 0;
-};
-
-TEST_CASE("a guest that sleeps as deep as it can is off") {
-  TestPower power;
-  PowerPorts devices(power);
+TEST_CASE("an access is for the device behind its first port, also where the next one begins") {
+  TestDevice first(0x10);
+  TestDevice second(0x20);
   Ports ports;
-  devices.add_to(ports);
-  ports.write(0x601, 1, 0x80);  // wake status
-  ports.write(0x600, 1, 0x14);  // the type without the order
-  ports.write(0x600, 1, 0x24);  // another type: S1
-  CHECK(power.off_count == 0);
-  ports.write(0x600, 1, 0x34);
-  CHECK(power.off_count == 1);
-  CHECK(ports.read(0x600, 1) == 0);
-  CHECK(power.reset_count == 0);
+  ports.add(0x102, 2, second);
+  ports.add(0x100, 2, first);
+  CHECK(ports.read(0x100, 2) == 0x1110);
+  CHECK(ports.read(0x101, 4) == 0xffff'ff11);
+  CHECK(ports.read(0x0ff, 2) == 0xffff);
+  ports.write(0x101, 2, 0xbbaa);
+  CHECK(first.written == decltype(first.written){{1, 0xaa}});
+  CHECK(second.written.empty());
+  CHECK(ports.read(0x102, 1) == 0x20);
 }
 
-TEST_CASE("a guest resets by ACPI's register and by the keyboard controller") {
-  TestPower power;
-  PowerPorts devices(power);
+TEST_CASE("the last ports of all") {
+  TestDevice device(0x30);
   Ports ports;
-  devices.add_to(ports);
-  ports.write(0x604, 1, 0);
-  ports.write(0x64, 1, 0xd1);
-  CHECK(power.reset_count == 0);
-  ports.write(0x604, 1, 6);
-  CHECK(power.reset_count == 1);
-  ports.write(0x64, 1, 0xfe);
-  CHECK(power.reset_count == 2);
-  // No key waits, and commands are taken.
-  CHECK(ports.read(0x64, 1) == 0);
+  ports.add(0xfffc, 4, device);
+  CHECK(ports.read(0xfffc, 4) == 0x33323130);
+  CHECK(ports.read(0xffff, 4) == 0xffff'ff33);
+  ports.write(0xffff, 4, 0x44332211);
+  CHECK(device.written == decltype(device.written){{3, 0x11}});
+  CHECK(ports.read(0, 1) == 0xff);
+}
+
+struct WordDevice final : PortDevice {
+  uint32_t read(uint16_t, unsigned size) override {
+    sizes.push_back(size);
+    return 0x8765'4321;
+  }
+  void write(uint16_t, unsigned, uint32_t value) override { written.push_back(value); }
+
+  std::vector<unsigned> sizes;
+  std::vector<uint32_t> written;
+};
+
+TEST_CASE("a wide device sees accesses as they are, and only their bits") {
+  WordDevice device;
+  Ports ports;
+  ports.add(0x200, 4, device);
+  CHECK(ports.read(0x200, 4) == 0x8765'4321);
+  CHECK(ports.read(0x200, 2) == 0x4321);
+  CHECK(ports.read(0x200, 1) == 0x21);
+  CHECK(device.sizes == std::vector<unsigned>{4, 2, 1});
+  ports.write(0x200, 2, 0xdead'beef);
+  ports.write(0x200, 1, 0xdead'beef);
+  CHECK(device.written == std::vector<uint32_t>{0xbeef, 0xef});
 }
 
 }  // namespace

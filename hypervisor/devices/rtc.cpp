@@ -57,8 +57,9 @@ Rtc::Fields fields_of(Rtc::Time time) {
 Rtc::Time time_of(const Rtc::Fields& fields) {
   using namespace std::chrono;
   const auto [second, minute, hour, of_month, of_year, in_century, hundreds] = fields;
-  const auto month_then = std::chrono::year(int(hundreds * 100 + in_century)) /
-                          std::chrono::month(std::clamp(of_year, 1U, 12U));
+  const unsigned full_year = std::min(hundreds, 99U) * 100 + std::min(in_century, 99U);
+  const auto month_then =
+      std::chrono::year(int(full_year)) / std::chrono::month(std::clamp(of_year, 1U, 12U));
   const auto last = unsigned((month_then / std::chrono::last).day());
   return sys_days(month_then / std::chrono::day(std::clamp(of_month, 1U, last))) +
          std::chrono::hours(std::min(hour, 23U)) + std::chrono::minutes(std::min(minute, 59U)) +

@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <utility>
+
 namespace vhdkit::hypervisor {
 namespace {
 
@@ -77,6 +79,78 @@ TEST_CASE("a field by itself counts at once, and the day stays in its month") {
   fixture.write(8, 0x02);
   CHECK(fixture.read(7) == 0x28);
   CHECK(fixture.read(4) == 0x21);
+}
+
+TEST_CASE("the day of the week goes with the date, and years are leap years where they are") {
+  Fixture fixture;
+  fixture.write(9, 0x28);
+  fixture.write(8, 0x02);
+  fixture.write(7, 0x29);  // 2028, a Tuesday
+  CHECK(fixture.read(7) == 0x29);
+  CHECK(fixture.read(6) == 3);
+  fixture.now += 24h;
+  CHECK(fixture.read(8) == 0x03);
+  CHECK(fixture.read(7) == 0x01);
+  CHECK(fixture.read(6) == 4);
+  fixture.write(6, 7);  // nobody's to say
+  CHECK(fixture.read(6) == 4);
+  fixture.write(0x32, 0x19);
+  fixture.write(9, 0x00);
+  fixture.write(8, 0x02);
+  fixture.write(7, 0x29);  // 1900 had none
+  CHECK(fixture.read(7) == 0x28);
+}
+
+TEST_CASE("a new century begins by itself") {
+  Fixture fixture;
+  fixture.now = sys_days(2099y / December / 31) + 23h + 59min + 59s;
+  CHECK(fixture.read(9) == 0x99);
+  fixture.now += 1s;
+  CHECK(fixture.read(9) == 0x00);
+  CHECK(fixture.read(0x32) == 0x21);
+}
+
+// mc146818_set_time() of Linux 6.1 stops the divider as well, and puts back what it has read.
+TEST_CASE("Linux sets the clock") {
+  Fixture fixture;
+  const uint8_t status_b = fixture.read(0x0b);
+  fixture.write(0x0b, uint8_t(status_b | 0x80));
+  const uint8_t status_a = fixture.read(0x0a);
+  fixture.write(0x0a, uint8_t(status_a | 0x70));
+  constexpr std::pair<uint8_t, uint8_t> date[] = {{9, 0x27}, {8, 0x01}, {7, 0x31},   {4, 0x12},
+                                                  {2, 0x34}, {0, 0x56}, {0x32, 0x20}};
+  for (const auto& [index, value] : date) fixture.write(index, value);
+  fixture.write(0x0b, status_b);
+  fixture.write(0x0a, status_a);
+  for (const auto& [index, value] : date) CHECK(fixture.read(index) == value);
+  CHECK(fixture.read(0x0b) == status_b);
+  CHECK(fixture.read(0x0a) == 0x26);
+}
+
+TEST_CASE("binary numbers and 12 hours are not to be had") {
+  Fixture fixture;
+  fixture.write(0x0b, 0x04);
+  CHECK(fixture.read(0x0b) == 0x02);
+  CHECK(fixture.read(4) == 0x21);
+}
+
+TEST_CASE("digits that are none are the nearest that the calendar has, however often") {
+  Fixture fixture;
+  for (int i = 0; i < 1000; ++i) fixture.write(9, 0xff);
+  CHECK(fixture.read(9) == 0x99);
+  CHECK(fixture.read(0x32) == 0x20);
+  for (int i = 0; i < 1000; ++i) fixture.write(0x32, 0xff);
+  CHECK(fixture.read(0x32) == 0x99);
+  fixture.write(8, 0x13);
+  CHECK(fixture.read(8) == 0x12);
+  fixture.write(7, 0);
+  CHECK(fixture.read(7) == 0x01);
+  fixture.write(4, 0x24);
+  CHECK(fixture.read(4) == 0x23);
+  fixture.write(2, 0x60);
+  CHECK(fixture.read(2) == 0x59);
+  fixture.write(0, 0xff);
+  CHECK(fixture.read(0) == 0x59);
 }
 
 TEST_CASE("other registers are kept, and what no calendar has does no harm") {

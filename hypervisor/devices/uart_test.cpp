@@ -2,7 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <string>
+#include <thread>
 #include <utility>
 
 namespace vhdkit::hypervisor {
@@ -163,6 +165,235 @@ TEST_CASE("the other end is always there, and its lines change in loopback only"
   CHECK(uart.in(msr) == 0x0b);  // all gone, and each has changed
   CHECK(uart.in(msr) == 0x00);
   CHECK(uart.in(iir_or_fcr) == 0x01);
+}
+
+// Table I "UART Reset Configuration".
+TEST_CASE("the registers after a reset") {
+  Fixture uart;
+  constexpr std::pair<Offset, uint8_t> registers[] = {
+      {ier, 0}, {iir_or_fcr, 0x01}, {lcr, 0}, {mcr, 0}, {lsr, 0x60}};
+  for (const auto& [offset, value] : registers) CHECK(uart.in(offset) == value);
+  CHECK((uart.in(msr) & 0x0f) == 0);
+  CHECK(uart.edges() == 0);
+}
+
+TEST_CASE("each register has the bits of table II") {
+  Fixture uart;
+  for (int value = 0; value < 256; ++value) {
+    CAPTURE(value);
+    uart.out(ier, value);
+    CHECK(uart.in(ier) == (value & 0x0f));
+    uart.out(mcr, value);
+    CHECK(uart.in(mcr) == (value & 0x1f));
+    uart.out(scr, value);
+    CHECK(uart.in(scr) == value);
+    uart.out(lcr, value);
+    CHECK(uart.in(lcr) == value);
+    uart.out(lcr, 0);  // not the divisor latch
+  }
+  Fixture other;
+  for (const int value : {0x00, 0xff}) {
+    other.out(lsr, value);
+    other.out(msr, value);
+  }
+  CHECK(other.in(lsr) == 0x60);
+  CHECK(other.in(msr) == 0xb0);
+}
+
+TEST_CASE("the divisor in one access of 16 bits") {
+  Fixture uart;
+  uart.out(lcr, 0x80);
+  uart.ports.write(0x3f8, 2, 0x1234);
+  CHECK(uart.ports.read(0x3f8, 2) == 0x1234);
+  CHECK(uart.in(data) == 0x34);
+  CHECK(uart.in(ier) == 0x12);
+}
+
+// 8.5, "Bit 0": the others are not programmed without it, and a change of it clears the FIFOs.
+TEST_CASE("the FIFO control register") {
+  Fixture uart;
+  uart.out(iir_or_fcr, 0xce);
+  CHECK(uart.in(iir_or_fcr) == 0x01);
+  CHECK(uart.type("ab") == 1);
+  uart.out(iir_or_fcr, 0x01);
+  CHECK(uart.in(lsr) == 0x60);
+  CHECK(uart.type("abc") == 3);
+  uart.out(iir_or_fcr, 0x05);  // the transmitter's reset is not the receiver's
+  CHECK(uart.in(data) == 'a');
+  uart.out(iir_or_fcr, 0x03);  // and this clears itself
+  CHECK(uart.in(lsr) == 0x60);
+  CHECK(uart.type("de") == 2);
+  CHECK(uart.in(data) == 'd');
+  uart.out(iir_or_fcr, 0x00);
+  CHECK(uart.in(lsr) == 0x60);
+  CHECK(uart.in(iir_or_fcr) == 0x01);
+  CHECK(uart.type("fg") == 1);
+}
+
+TEST_CASE("the trigger levels of the receiver's FIFO are 1, 4, 8 and 14 bytes") {
+  constexpr std::pair<int, size_t> levels[] = {{0x01, 1}, {0x41, 4}, {0x81, 8}, {0xc1, 14}};
+  for (const auto& [control, level] : levels) {
+    CAPTURE(level);
+    Fixture uart;
+    uart.out(iir_or_fcr, control);
+    uart.out(ier, 0x01);
+    for (size_t count = 1; count <= 16; ++count) {
+      CHECK(uart.type("x") == 1);
+      CHECK(uart.in(iir_or_fcr) == (count < level ? 0xcc : 0xc4));
+    }
+    CHECK(uart.type("x") == 0);
+    // Down again, and below the level what is left is the time-out's.
+    for (size_t count = 15; count >= 1; --count) {
+      uart.in(data);
+      CHECK(uart.in(iir_or_fcr) == (count < level ? 0xcc : 0xc4));
+    }
+    uart.in(data);
+    CHECK(uart.in(iir_or_fcr) == 0xc1);
+    CHECK(uart.edges() == 1);
+  }
+}
+
+// Table IV: what ends each cause is the access to its own register, and the next one is told then.
+TEST_CASE("the four causes of an interrupt, one after the other, on a line that stays high") {
+  Fixture uart;
+  uart.out(mcr, 0x10);
+  uart.out(data, 'a');
+  uart.out(data, 'b');
+  CHECK(uart.edges() == 0);
+  uart.out(ier, 0x0f);
+  CHECK(uart.edges() == 1);
+  for (int i = 0; i < 2; ++i) CHECK(uart.in(iir_or_fcr) == 0x06);
+  CHECK(uart.in(lsr) == 0x63);
+  for (int i = 0; i < 2; ++i) CHECK(uart.in(iir_or_fcr) == 0x04);
+  CHECK(uart.in(data) == 'b');
+  CHECK(uart.in(iir_or_fcr) == 0x02);
+  for (int i = 0; i < 2; ++i) CHECK(uart.in(iir_or_fcr) == 0x00);
+  CHECK(uart.edges() == 0);
+  CHECK(uart.in(msr) == 0x0b);
+  CHECK(uart.in(iir_or_fcr) == 0x01);
+  uart.out(mcr, 0x12);  // and from low again
+  CHECK(uart.edges() == 1);
+}
+
+TEST_CASE("a cause that is not enabled waits until it is") {
+  constexpr std::pair<int, uint8_t> causes[] = {
+      {0x01, 0x04}, {0x02, 0x02}, {0x04, 0x06}, {0x08, 0}};
+  for (const auto& [enable, cause] : causes) {
+    CAPTURE(enable);
+    Fixture uart;
+    uart.out(mcr, 0x10);
+    uart.out(data, 'a');
+    uart.out(data, 'b');
+    uart.out(ier, 0);
+    CHECK(uart.in(iir_or_fcr) == 0x01);
+    CHECK(uart.edges() == 0);
+    uart.out(ier, enable);
+    CHECK(uart.edges() == 1);
+    CHECK(uart.in(iir_or_fcr) == cause);
+    uart.out(ier, 0);
+    CHECK(uart.in(iir_or_fcr) == 0x01);
+  }
+}
+
+TEST_CASE("a byte sent while the transmitter's interrupt waits leaves it waiting") {
+  Fixture uart;
+  uart.out(ier, 0x02);
+  CHECK(uart.edges() == 1);
+  uart.out(data, 'a');
+  uart.out(data, 'b');
+  CHECK(uart.edges() == 0);
+  CHECK(uart.in(iir_or_fcr) == 0x02);
+  CHECK(uart.in(iir_or_fcr) == 0x01);
+  uart.out(ier, 0x02);  // enabled as before: nothing new
+  CHECK(uart.in(iir_or_fcr) == 0x01);
+  CHECK(uart.edges() == 0);
+  uart.out(data, 'c');
+  CHECK(uart.edges() == 1);
+  CHECK(uart.sent == "abc");
+}
+
+// 8.4, "Bit 1".
+TEST_CASE("a FIFO that is full keeps what it has") {
+  Fixture uart;
+  uart.out(iir_or_fcr, 0x01);
+  uart.out(mcr, 0x10);
+  for (int i = 0; i < 16; ++i) uart.out(data, i);
+  CHECK(uart.in(lsr) == 0x61);
+  uart.out(data, 16);
+  CHECK(uart.in(lsr) == 0x63);
+  for (int i = 0; i < 16; ++i) CHECK(uart.in(data) == i);
+  CHECK(uart.in(lsr) == 0x60);
+}
+
+// 8.8, "Bit 4": RTS is CTS then, DTR is DSR, OUT1 the ring indicator, OUT2 DCD. 8.9, "Bit 2": of
+// the ring indicator only the end is told.
+TEST_CASE("in loopback the modem's outputs are its inputs") {
+  Fixture uart;
+  uart.out(mcr, 0x10);
+  uart.in(msr);
+  constexpr std::pair<int, uint8_t> lines[] = {{0x12, 0x11}, {0x11, 0x23}, {0x14, 0x42},
+                                               {0x10, 0x04}, {0x18, 0x88}, {0x10, 0x08}};
+  for (const auto& [control, status] : lines) {
+    CAPTURE(control);
+    uart.out(mcr, control);
+    CHECK(uart.in(msr) == status);
+    CHECK(uart.in(msr) == (status & 0xf0));
+  }
+  uart.out(mcr, 0x1f);
+  uart.out(mcr, 0x10);
+  CHECK(uart.in(msr) == 0x0f);
+}
+
+TEST_CASE("who was sent away in loopback is called when it ends") {
+  Fixture uart;
+  uart.out(iir_or_fcr, 0x01);
+  uart.out(mcr, 0x10);
+  uart.out(data, 'a');
+  CHECK(uart.type("typed") == 0);
+  uart.in(data);
+  CHECK(uart.room_count == 0);
+  uart.out(mcr, 0);
+  CHECK(uart.room_count == 1);
+  CHECK(uart.type("typed") == 5);
+}
+
+TEST_CASE("a FIFO that is cleared has room") {
+  Fixture uart;
+  uart.out(iir_or_fcr, 0x01);
+  const std::string text(20, 'x');
+  for (const int control : {0x03, 0x00}) {
+    CHECK(uart.type(text) == 16);
+    uart.out(iir_or_fcr, control);
+    CHECK(std::exchange(uart.room_count, 0) == 1);
+  }
+}
+
+struct SlowHost final : SerialHost, InterruptLine {
+  void write(std::span<const std::byte>) override {
+    is_writing = true;
+    is_writing.notify_one();
+    may_go_on.wait(false);
+  }
+  void has_room() override {}
+  void edge() override {}
+
+  std::atomic<bool> is_writing = false;
+  std::atomic<bool> may_go_on = false;
+};
+
+TEST_CASE("a host that is slow to take a byte holds up nobody else") {
+  SlowHost host;
+  Uart uart(host, host);
+  Ports ports;
+  ports.add(0x3f8, 8, uart);
+  std::thread processor([&] { ports.write(0x3f8, 1, 'x'); });
+  host.is_writing.wait(false);
+  const std::byte typed{'a'};
+  CHECK(uart.receive({&typed, 1}) == 1);
+  CHECK(ports.read(0x3f8, 1) == 'a');
+  host.may_go_on = true;
+  host.may_go_on.notify_one();
+  processor.join();
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "hypervisor/runner/console.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -11,6 +12,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 
 #include "tools/console.h"
@@ -20,6 +22,7 @@ namespace {
 
 constexpr std::string_view socket_prefix = "unix:";
 constexpr size_t max_typed_bytes = size_t{64} << 10;
+constexpr auto pause_without_descriptors = std::chrono::milliseconds(100);
 
 constexpr std::string_view help =
     "\r\nCtrl-A x  leave: the guest is switched off\r\n"
@@ -53,6 +56,12 @@ Result<Descriptor> new_event() {
   Descriptor event(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!event.is_open()) return fail_errno(errno, "an eventfd");
   return event;
+}
+
+Result<std::shared_ptr<Descriptor>> duplicate(int stream, const char* name) {
+  auto copy = std::make_shared<Descriptor>(fcntl(stream, F_DUPFD_CLOEXEC, 3));
+  if (!copy->is_open()) return fail_errno(errno, name);
+  return copy;
 }
 
 }  // namespace
@@ -91,8 +100,8 @@ Result<void> Console::begin() {
     TRY(with_context(listen(), options_.socket_path));
   }
   if (options_.where == ConsoleOptions::Where::stdio) {
-    input_ = std::make_shared<Descriptor>(fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3));
-    output_ = std::make_shared<Descriptor>(fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3));
+    TRY_LET(input_, duplicate(STDIN_FILENO, "standard input"));
+    TRY_LET(output_, duplicate(STDOUT_FILENO, "standard output"));
     is_at_terminal_ = isatty(STDIN_FILENO) != 0;
   }
   thread_ = std::thread([this] { run(); });
@@ -130,10 +139,8 @@ Console::~Console() {
 }
 
 void Console::connect(SerialGuest* guest) {
-  {
-    const std::lock_guard lock(mutex_);
-    guest_ = guest;
-  }
+  const std::lock_guard lock(mutex_);
+  guest_ = guest;
   if (guest == nullptr) {
     raise_event(hurry_event_);
   } else {
@@ -148,15 +155,21 @@ void Console::wake() const { raise_event(wake_event_); }
 // --- what the guest says ---
 
 void Console::write(std::span<const std::byte> bytes) {
-  if (log_.is_open()) {
-    [[maybe_unused]] const ssize_t kept = ::write(log_.number(), bytes.data(), bytes.size());
-  }
+  if (log_.is_open()) (void)send(log_, bytes);
   const Peer peer = output();
-  while (peer != nullptr && !bytes.empty() && is_ready(peer)) {
-    const ssize_t count = ::write(peer->number(), bytes.data(), bytes.size());
-    if (count < 0 && errno != EINTR && errno != EAGAIN) return lose(peer);
+  if (peer != nullptr && !send(*peer, bytes)) lose(peer);
+}
+
+// False: nobody reads it, and never will.
+bool Console::send(const Descriptor& reader, std::span<const std::byte> bytes) const {
+  while (!bytes.empty() && is_ready(reader)) {
+    // A pipe that is ready takes so much without waiting.
+    const auto piece = bytes.first(std::min(bytes.size(), size_t{PIPE_BUF}));
+    const ssize_t count = ::write(reader.number(), piece.data(), piece.size());
+    if (count < 0 && errno != EINTR && errno != EAGAIN) return false;
     if (count > 0) bytes = bytes.subspan(size_t(count));
   }
+  return true;
 }
 
 Console::Peer Console::output() const {
@@ -165,8 +178,8 @@ Console::Peer Console::output() const {
 }
 
 // Waits until it takes something. False: nobody may wait any more, and it takes nothing now.
-bool Console::is_ready(const Peer& peer) const {
-  std::array<pollfd, 2> events{pollfd{.fd = peer->number(), .events = POLLOUT, .revents = 0},
+bool Console::is_ready(const Descriptor& reader) const {
+  std::array<pollfd, 2> events{pollfd{.fd = reader.number(), .events = POLLOUT, .revents = 0},
                                pollfd{.fd = hurry_event_.number(), .events = POLLIN, .revents = 0}};
   while (poll(events.data(), events.size(), -1) < 0 && errno == EINTR) {
   }
@@ -218,7 +231,12 @@ void Console::wait_for_input() {
 void Console::accept_client() {
   auto client = std::make_shared<Descriptor>(
       accept4(listener_.number(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  if (!client->is_open()) return;
+  if (!client->is_open()) {
+    // A client that cannot be had for want of descriptors or memory keeps the listener ready.
+    if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+      std::this_thread::sleep_for(pause_without_descriptors);
+    return;
+  }
   const std::lock_guard lock(mutex_);
   input_ = output_ = std::move(client);
 }

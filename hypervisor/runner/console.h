@@ -35,7 +35,7 @@ Result<void> parse_console(const std::string& text, ConsoleOptions& options);
 class Console final : public SerialHost {
  public:
   // on_leave: somebody typed Ctrl-A x; called on a thread of the console's. Errors: those of the
-  // system (the socket, the log), naming the file.
+  // system (the socket, the log, the streams), naming which.
   static Result<std::unique_ptr<Console>> open(const ConsoleOptions& options,
                                                std::function<void()> on_leave);
   ~Console() override;
@@ -67,7 +67,8 @@ class Console final : public SerialHost {
   void wake() const;
 
   Peer output() const;
-  bool is_ready(const Peer& peer) const;
+  bool send(const Descriptor& reader, std::span<const std::byte> bytes) const;
+  bool is_ready(const Descriptor& reader) const;
 
   ConsoleOptions options_;
   std::function<void()> on_leave_;

@@ -2,13 +2,19 @@
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <pty.h>
 #include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <termios.h>
+#include <time.h>
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstring>
@@ -95,6 +101,11 @@ std::string get(int descriptor, size_t length) {
   }
   return text;
 }
+std::string content_of(const std::string& path) {
+  std::stringstream content;
+  content << std::ifstream(path).rdbuf();
+  return content.str();
+}
 void say(Console& console, std::string_view text) { console.write(std::as_bytes(std::span(text))); }
 
 std::unique_ptr<Console> open(
@@ -102,29 +113,6 @@ std::unique_ptr<Console> open(
   auto console = Console::open(options, std::move(on_leave));
   REQUIRE(console);
   return std::move(*console);
-}
-
-TEST_CASE("Ctrl-A and another key are for the runner") {
-  Escapes escapes;
-  const auto take = [&](std::string_view text) {
-    return escapes.take(std::as_bytes(std::span(text)));
-  };
-  const auto guest_text = [](const Escapes::Typed& typed) {
-    return std::string(reinterpret_cast<const char*>(typed.for_guest.data()),
-                       typed.for_guest.size());
-  };
-  CHECK(guest_text(take("ls\r")) == "ls\r");
-  const auto both = take(
-      "a\x01\x01z\x01"
-      "ab");
-  CHECK(guest_text(both) ==
-        "a\x01z\x01"
-        "b");
-  CHECK_FALSE(both.wants_to_leave);
-  CHECK(guest_text(take("q\x01")) == "q");
-  CHECK(take("x").wants_to_leave);
-  CHECK(take("\x01h").wants_help);
-  CHECK(guest_text(take("\x01q!")) == "!");
 }
 
 TEST_CASE("where a console is") {
@@ -193,6 +181,176 @@ TEST_CASE("a reader that is slow holds the guest up until nobody may wait any mo
   console->connect(nullptr);
   processor.join();
   CHECK(is_through);
+}
+
+// No more descriptors than so many for the whole process while it lives.
+class DescriptorLimit {
+ public:
+  explicit DescriptorLimit(int count) {
+    REQUIRE(getrlimit(RLIMIT_NOFILE, &before_) == 0);
+    const rlimit limit{.rlim_cur = rlim_t(count), .rlim_max = before_.rlim_max};
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+  }
+  ~DescriptorLimit() { setrlimit(RLIMIT_NOFILE, &before_); }
+
+ private:
+  rlimit before_{};
+};
+
+int lowest_free_descriptor() { return Descriptor(dup(0)).number(); }
+
+TEST_CASE("much at a time does not get stuck either") {
+  Pipe typed;
+  Pipe shown;
+  TestGuest guest;
+  const Redirected redirected(typed.read_end.number(), shown.write_end.number());
+  const auto console = open({});
+  console->connect(&guest);
+  std::thread processor([&] { say(*console, std::string(1 << 20, 'x')); });
+  pollfd event{.fd = shown.read_end.number(), .events = POLLIN, .revents = 0};
+  REQUIRE(poll(&event, 1, -1) == 1);
+  std::this_thread::sleep_for(20ms);
+  console->connect(nullptr);
+  processor.join();
+  // Somebody reads again, and the next guest is heard.
+  console->connect(&guest);
+  std::thread next([&] { say(*console, "\ny"); });
+  while (get(shown.read_end.number(), 1) != "\n") continue;
+  CHECK(get(shown.read_end.number(), 1) == "y");
+  next.join();
+  console->connect(nullptr);
+}
+
+TEST_CASE("a reader that is slow gets everything") {
+  Pipe typed;
+  Pipe shown;
+  TestGuest guest;
+  const Redirected redirected(typed.read_end.number(), shown.write_end.number());
+  const auto console = open({});
+  console->connect(&guest);
+  std::string text;
+  while (text.size() < 300'000) text += std::to_string(text.size()) + "\n";
+  std::thread processor([&] { say(*console, text); });
+  CHECK(get(shown.read_end.number(), text.size()) == text);
+  processor.join();
+  console->connect(nullptr);
+}
+
+TEST_CASE("a console without descriptors for its streams is refused, and leaves none behind") {
+  const int free = lowest_free_descriptor();
+  for (int count = 0; count < 4; ++count) {
+    CAPTURE(count);
+    const DescriptorLimit limit(free + count);
+    REQUIRE_FALSE(Console::open({}, [] {}));
+  }
+  {
+    Pipe typed;
+    Pipe shown;
+    const Redirected redirected(typed.read_end.number(), shown.write_end.number());
+    const auto console = open({});
+  }
+  CHECK(lowest_free_descriptor() == free);
+}
+
+TEST_CASE("what is typed before there is a guest is for the first one, and the next one goes on") {
+  Pipe typed;
+  Pipe shown;
+  TestGuest first;
+  TestGuest second;
+  first.room = 2;
+  const Redirected redirected(typed.read_end.number(), shown.write_end.number());
+  const auto console = open({});
+  put(typed.write_end.number(), "abcd");
+  console->connect(&first);
+  await_that([&] { return first.seen() == "ab"; });
+  console->connect(nullptr);
+  console->connect(&second);
+  await_that([&] { return second.seen() == "cd"; });
+  CHECK(first.seen() == "ab");
+  console->connect(nullptr);
+}
+
+TEST_CASE("a console that is nowhere hears nobody, and its log gets everything") {
+  tests::TemporaryFolder folder;
+  const std::string log = folder.path("log");
+  std::ofstream(log) << "before;";
+  TestGuest guest;
+  for (int i = 0; i < 2; ++i) {
+    const auto console = open({.where = ConsoleOptions::Where::nowhere, .log_path = log});
+    console->connect(&guest);
+    say(*console, "said;");
+    console->connect(nullptr);
+    say(*console, "late;");
+  }
+  CHECK(content_of(log) == "before;said;late;said;late;");
+  const auto refused = Console::open({.log_path = folder.path("no/log")}, [] {});
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().message.starts_with(folder.path("no/log") + ": "));
+}
+
+void ignore_signal(int) {}
+
+TEST_CASE("a log that is a pipe gets everything, though its writer is interrupted") {
+  tests::TemporaryFolder folder;
+  const std::string log = folder.path("log");
+  REQUIRE(mkfifo(log.c_str(), 0600) == 0);
+  const Descriptor reader(::open(log.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  TestGuest guest;
+  const auto console = open({.where = ConsoleOptions::Where::nowhere, .log_path = log});
+  console->connect(&guest);
+  struct sigaction action{};
+  action.sa_handler = ignore_signal;
+  struct sigaction before{};
+  REQUIRE(sigaction(SIGUSR1, &action, &before) == 0);
+  const int pipe_bytes = fcntl(reader.number(), F_GETPIPE_SZ);
+  REQUIRE(pipe_bytes > 0);
+  const int said_bytes = pipe_bytes + 100;
+  std::atomic<bool> is_through = false;
+  std::thread processor([&] {
+    for (int i = 0; i < said_bytes; ++i) say(*console, "x");
+    is_through = true;
+  });
+  int got = 0;
+  std::array<char, 1024> buffer;
+  const auto take = [&] {
+    const ssize_t count = read(reader.number(), buffer.data(), buffer.size());
+    if (count > 0) got += int(count);
+    return count > 0;
+  };
+  await_that([&] {
+    int waiting = 0;
+    REQUIRE(ioctl(reader.number(), FIONREAD, &waiting) == 0);
+    return waiting > pipe_bytes - PIPE_BUF;  // full to poll(): no whole page is left
+  });
+  for (int i = 0; i < 50; ++i) {
+    std::this_thread::sleep_for(2ms);
+    pthread_kill(processor.native_handle(), SIGUSR1);
+  }
+  while (!is_through) take();
+  processor.join();
+  while (take()) continue;
+  sigaction(SIGUSR1, &before, nullptr);
+  CHECK(got == said_bytes);
+  console->connect(nullptr);
+}
+
+TEST_CASE("a log that is a pipe which nobody empties ends nothing") {
+  tests::TemporaryFolder folder;
+  const std::string log = folder.path("log");
+  REQUIRE(mkfifo(log.c_str(), 0600) == 0);
+  const Descriptor reader(::open(log.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  TestGuest guest;
+  const auto console = open({.where = ConsoleOptions::Where::nowhere, .log_path = log});
+  console->connect(&guest);
+  std::atomic<bool> is_through = false;
+  std::thread processor([&] {
+    say(*console, std::string(1 << 20, 'x'));
+    is_through = true;
+  });
+  std::this_thread::sleep_for(20ms);
+  CHECK_FALSE(is_through);
+  console->connect(nullptr);
+  processor.join();
 }
 
 TEST_CASE("an output that somebody closed loses what is said, and ends nothing") {
@@ -282,14 +440,96 @@ TEST_CASE("a terminal is raw while the console is there, and as before afterward
 
 // --- a socket ---
 
-Descriptor connect_to(const std::string& path) {
+sockaddr_un address_of(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   std::memcpy(address.sun_path, path.data(), path.size());
+  return address;
+}
+
+Descriptor connect_to(const std::string& path) {
+  const sockaddr_un address = address_of(path);
   Descriptor client(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   REQUIRE(connect(client.number(), reinterpret_cast<const sockaddr*>(&address), sizeof address) ==
           0);
   return client;
+}
+
+TEST_CASE("a client that reads nothing holds the guest up until it goes") {
+  signal(SIGPIPE, SIG_IGN);
+  tests::TemporaryFolder folder;
+  const std::string path = folder.path("console");
+  TestGuest guest;
+  const auto console = open({.where = ConsoleOptions::Where::socket, .socket_path = path});
+  console->connect(&guest);
+  Descriptor client = connect_to(path);
+  put(client.number(), "a");
+  await_that([&] { return guest.seen() == "a"; });
+  std::atomic<bool> is_through = false;
+  std::thread processor([&] {
+    say(*console, std::string(4 << 20, 'x'));
+    is_through = true;
+  });
+  std::this_thread::sleep_for(20ms);
+  CHECK_FALSE(is_through);
+  client = Descriptor();
+  processor.join();
+  const Descriptor next = connect_to(path);
+  put(next.number(), "b");
+  await_that([&] { return guest.seen() == "ab"; });
+  say(*console, "y");
+  CHECK(get(next.number(), 1) == "y");
+  console->connect(nullptr);
+}
+
+TEST_CASE("a client that waits for the first one to go hears the guest then, and not before") {
+  tests::TemporaryFolder folder;
+  const std::string path = folder.path("console");
+  TestGuest guest;
+  const auto console = open({.where = ConsoleOptions::Where::socket, .socket_path = path});
+  console->connect(&guest);
+  Descriptor client = connect_to(path);
+  put(client.number(), "a");
+  await_that([&] { return guest.seen() == "a"; });
+  const Descriptor next = connect_to(path);
+  put(next.number(), "b");
+  say(*console, "first");
+  CHECK(get(client.number(), 5) == "first");
+  CHECK(guest.seen() == "a");
+  client = Descriptor();
+  await_that([&] { return guest.seen() == "ab"; });
+  say(*console, "next");
+  CHECK(get(next.number(), 4) == "next");
+  console->connect(nullptr);
+}
+
+std::chrono::nanoseconds processor_time() {
+  timespec time{};
+  REQUIRE(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time) == 0);
+  return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
+}
+
+TEST_CASE("a client that there is no descriptor for waits for one, and burns no processor") {
+  tests::TemporaryFolder folder;
+  const std::string path = folder.path("console");
+  TestGuest guest;
+  const auto console = open({.where = ConsoleOptions::Where::socket, .socket_path = path});
+  const Descriptor client(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  {
+    // Before the first wake: to accept takes a number for a moment even where nobody has come.
+    const DescriptorLimit limit(lowest_free_descriptor());
+    const sockaddr_un address = address_of(path);
+    REQUIRE(::connect(client.number(), reinterpret_cast<const sockaddr*>(&address),
+                      sizeof address) == 0);
+    put(client.number(), "a");
+    console->connect(&guest);
+    const auto before = processor_time();
+    std::this_thread::sleep_for(200ms);
+    CHECK(processor_time() - before < 20ms);
+    CHECK(guest.seen().empty());
+  }
+  await_that([&] { return guest.seen() == "a"; });
+  console->connect(nullptr);
 }
 
 TEST_CASE("a socket has clients that come and go, and the guest goes on without") {
@@ -318,9 +558,7 @@ TEST_CASE("a socket has clients that come and go, and the guest goes on without"
     console->connect(nullptr);
   }
   CHECK(access(path.c_str(), F_OK) != 0);
-  std::stringstream kept;
-  kept << std::ifstream(log).rdbuf();
-  CHECK(kept.str() == "nobody hears this;hello;again");
+  CHECK(content_of(log) == "nobody hears this;hello;again");
 }
 
 TEST_CASE("a client that goes makes room for the next one, whatever it typed") {
@@ -351,9 +589,7 @@ TEST_CASE("a socket that a killed runner left is taken over, one that somebody l
   const std::string path = folder.path("console");
   const ConsoleOptions options{.where = ConsoleOptions::Where::socket, .socket_path = path};
   {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    std::memcpy(address.sun_path, path.data(), path.size());
+    const sockaddr_un address = address_of(path);
     const Descriptor left(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     REQUIRE(bind(left.number(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
     REQUIRE(::listen(left.number(), 1) == 0);
