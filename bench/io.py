@@ -42,11 +42,15 @@ class Row:
         return f"{kind} {self.size >> 10}K depth {self.depth}{' direct' if self.direct else ''}"
 
 
-def run_ours(vhd, image, row):
-    """Requests a second, CPU microseconds a request: of the requests alone."""
+# From one request's offset to the next, in requests: comes everywhere, and never across the disk's end.
+QEMU_STEP = 13
+
+
+def run_ours(vhd, image, row, step=None):
+    """Requests a second, CPU microseconds a request: of the requests alone. Offsets go up by the step, or are random."""
     command = ["taskset", "-c", "0", vhd, "bench", "--output=json", "-c", str(row.count), "-d", str(row.depth),
                "-s", str(row.size), "--cache", "none" if row.direct else "writeback"]
-    command += ["-S", str(row.step)] if row.step else ["--random"]
+    command += ["-S", str(step)] if step else ["--random"]
     report = json.loads(timed(command + (["-w"] if row.writes else []) + [image])[2])
     return report["requests-per-second"], report["cpu-microseconds-per-request"]
 
@@ -66,8 +70,8 @@ def run_fio(raw, row):
 
 
 def run_qemu(image, image_format, row):
-    # It knows no random offsets: a step that comes everywhere, and never across the disk's end.
-    step = row.step or row.size * 13
+    # It knows no random offsets.
+    step = row.step or row.size * QEMU_STEP
     command = ["taskset", "-c", "0", "qemu-img", "bench", "-f", QEMU_NAME[image_format], "-c", str(row.count), "-d",
                str(row.depth), "-s", str(row.size), "-S", str(step), "-t", "none" if row.direct else "writeback"]
     _, cpu, said = timed(command + (["-w"] if row.writes else []) + [image])
@@ -97,12 +101,14 @@ def make_chain(vhd, base, folder):
 
 
 def settled(row, files, run):
-    """The run, with nothing of others left to be written, and for cached requests with all files in the cache: else
-    the first one pays for the next."""
+    """The run, with nothing of others left to be written, and all files in the cache for cached requests, none for
+    direct ones, which have to look there: else the first one pays for the next."""
     def prepared():
         for path in files:
             with open(path, "rb", buffering=0) as file:
                 os.fsync(file.fileno())
+                if row.direct:
+                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
                 while not row.direct and file.read(MIB):
                     pass
         return run()
@@ -110,18 +116,21 @@ def settled(row, files, run):
 
 
 def compare(runs, contenders):
-    """Name → (median rate, median CPU, ratio of ours to it in rate, in CPU)."""
+    """Name → (median rate, median CPU, ratio of ours to it in rate, in CPU). QEMU's requests are compared with ours
+    that come in its order, where that is another one."""
     samples = contest.take_turns(runs, contenders)
+    rivals = {name: samples["vhd in steps" if name == "qemu" and "vhd in steps" in samples else "vhd"]
+              for name in samples}
     return {name: (contest.middle(seen, lambda s: s[0]), contest.middle(seen, lambda s: s[1]),
-                   contest.middle_of_pairs(samples["vhd"], seen, lambda a, b: a[0] / b[0]),
-                   contest.middle_of_pairs(samples["vhd"], seen, lambda a, b: a[1] / b[1]))
+                   contest.middle_of_pairs(rivals[name], seen, lambda a, b: a[0] / b[0]),
+                   contest.middle_of_pairs(rivals[name], seen, lambda a, b: a[1] / b[1]))
             for name, seen in samples.items()}
 
 
 def show(place, image_name, row, figures, results):
     cells = [f"{place:7} {image_name:16} {row.name():32}"]
     for name, (rate, cpu, rate_ratio, cpu_ratio) in figures.items():
-        ratios = "" if name == "vhd" else f" ({rate_ratio:5.2f}, {cpu_ratio:4.2f})"
+        ratios = "" if name.startswith("vhd") else f" ({rate_ratio:5.2f}, {cpu_ratio:4.2f})"
         cells.append(f"{name} {rate:8.0f}/s {cpu:6.2f} us{ratios}")
         results.append({"place": place, "image": image_name, "row": row.name(), "contender": name, "rate": rate,
                         "cpu_us": cpu, "vhd_to_this_rate": rate_ratio, "vhd_to_this_cpu": cpu_ratio})
@@ -137,11 +146,14 @@ def overwrites(vhd, folder, place, runs, results):
     images = {f"{kind} {sub}": (kind, make_image(vhd, kind, sub, os.path.join(folder, f"{sub}.{kind}")))
               for kind, sub in kinds}
     rows = [Row(writes, size, depth, direct, REQUESTS[depth] // (4 if size > 4096 else 1))
-            for direct in ((False,) if place == "tmpfs" else (False, True)) for size in (4096, 128 << 10) for depth in (1, 32) for writes in (False, True)]
+            for direct in ((False,) if place == "tmpfs" else (False, True)) for size in (4096, 128 << 10)
+            for depth in (1, 32) for writes in (False, True)]
     for row in rows:
         for name, (kind, image) in images.items():
+            step = row.size * QEMU_STEP
             figures = compare(runs, {"vhd": settled(row, [image], lambda: run_ours(vhd, image, row)),
                                      "fio raw": settled(row, [raw], lambda: run_fio(raw, row)),
+                                     "vhd in steps": settled(row, [image], lambda: run_ours(vhd, image, row, step)),
                                      "qemu": settled(row, [image], lambda: run_qemu(image, kind, row))})
             show(place, name, row, figures, results)
     top = make_chain(vhd, images["vhdx dynamic"][1], folder)
@@ -162,7 +174,7 @@ def allocations(vhd, folder, place, runs, results):
             return path
         for depth in (1, 32):
             row = Row(True, 4096, depth, False, ALLOCATIONS, BLOCK)
-            figures = compare(runs, {"vhd": lambda: run_ours(vhd, fresh(), row),
+            figures = compare(runs, {"vhd": lambda: run_ours(vhd, fresh(), row, row.step),
                                      "qemu": lambda: run_qemu(fresh(), kind, row)})
             show(place, f"{kind} dynamic", row, figures, results)
 

@@ -72,12 +72,17 @@ inline constexpr uint16_t version_2_12 = 0x020c;
 // The shortest header that a kernel of 2.12 can have: up to handover_offset.
 inline constexpr size_t header_end_2_12 = 0x268;
 
-inline constexpr uint8_t loaded_high = 1 << 0;        // load_flags
-inline constexpr uint16_t has_64_bit_entry = 1 << 0;  // extended_load_flags
-inline constexpr uint64_t entry_64_offset = 0x200;    // into the protected-mode part
+inline constexpr uint8_t loaded_high = 1 << 0;           // load_flags
+inline constexpr uint8_t is_at_random_address = 1 << 1;  // load_flags: KASLR_FLAG
+inline constexpr uint16_t has_64_bit_entry = 1 << 0;     // extended_load_flags
+inline constexpr uint64_t entry_64_offset = 0x200;       // into the protected-mode part
 inline constexpr uint64_t default_load_address = 0x10'0000;
 inline constexpr uint8_t undefined_loader = 0xff;  // type_of_loader
 inline constexpr uint16_t normal_video_mode = 0xffff;
+
+// KERNEL_IMAGE_SIZE: a kernel that runs at a random address lies in so much of its mapping.
+// Documentation/arch/x86/x86_64/mm.rst.
+inline constexpr uint64_t kernel_mapping_bytes = uint64_t{1} << 30;
 
 // What x86's Linux takes, whatever its version, where no header says so.
 inline constexpr uint32_t usual_command_line_size = 2047;

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "hypervisor/boot/elf_file.h"
 #include "hypervisor/boot/test_kernel.h"
 #include "tests/support/await.h"
 
@@ -21,7 +22,7 @@ constexpr size_t notes = 0x180;
 
 Result<Entry> load(GuestRam& ram, const TestFile& kernel, std::span<const std::byte> initrd = {}) {
   const auto map = memory_map(ram);
-  REQUIRE(is_elf_image(kernel.bytes));
+  REQUIRE(is_elf_file(kernel.bytes));
   return load_elf_image(ram, kernel.bytes,
                         {.initrd = initrd,
                          .command_line = "console=ttyS0",
@@ -205,8 +206,8 @@ TEST_CASE("a file that ends early is corrupt wherever it ends") {
     REQUIRE_FALSE(entry);
     REQUIRE(entry.error().code == Errc::corrupt);
   }
-  CHECK_FALSE(is_elf_image(std::span(kernel.bytes).first(3)));
-  CHECK_FALSE(is_elf_image({}));
+  CHECK_FALSE(is_elf_file(std::span(kernel.bytes).first(3)));
+  CHECK_FALSE(is_elf_file({}));
 }
 
 TEST_CASE("segments that lie outside the file, the memory or each other are corrupt") {

@@ -1,10 +1,12 @@
 #include "hypervisor/boot/linux_image.h"
 
 #include <fmt/format.h>
+#include <sys/random.h>
 
 #include <algorithm>
 
 #include "hypervisor/boot/boot_params.h"
+#include "hypervisor/boot/packed_kernel.h"
 #include "hypervisor/boot/zero_page.h"
 #include "support/checked.h"
 
@@ -71,7 +73,8 @@ Result<std::span<const std::byte>> protected_mode_part(std::span<const std::byte
 
 struct Place {
   uint64_t load_address = 0;
-  AddressRange kernel;  // all that it takes until it knows its memory
+  uint64_t runtime_address = 0;  // where its own code would move it to
+  AddressRange kernel;           // all that it takes until it knows its memory
 };
 
 // A kernel that cannot be moved moves itself to where it prefers to be, so that this is the best
@@ -90,7 +93,110 @@ Result<Place> place_of(const SetupHeader& header, uint64_t byte_count) {
     runtime_address = align_up(load_address, alignment);
   }
   const uint64_t end = std::max(load_address + byte_count, runtime_address + header.init_size);
-  return Place{.load_address = load_address, .kernel = {.begin = load_address, .end = end}};
+  return Place{.load_address = load_address,
+               .runtime_address = runtime_address,
+               .kernel = {.begin = load_address, .end = end}};
+}
+
+// --- a kernel that we unpack: as its own code would leave it ---
+
+std::optional<UnpackedKernel> unpack(std::span<const std::byte> code, const SetupHeader& header,
+                                     const Place& place) {
+  if (!range_fits(header.payload_offset, header.payload_length, code.size())) return std::nullopt;
+  auto kernel =
+      unpack_kernel(code.subspan(header.payload_offset, header.payload_length), header.init_size);
+  if (!kernel) return std::nullopt;
+  const AddressRange linked = kernel->elf.place();
+  const bool is_as_announced = linked.begin == place.runtime_address &&
+                               linked.end - linked.begin <= header.init_size &&
+                               check_entry(kernel->elf, kernel->elf.entry);
+  if (!is_as_announced) return std::nullopt;
+  return kernel;
+}
+
+uint64_t random_below(uint64_t limit) {
+  uint64_t number = 0;
+  [[maybe_unused]] const ssize_t got = getrandom(&number, sizeof number, 0);
+  return number % limit;
+}
+
+// Any of the places for `byte_count` bytes between begin and end: how far it is from begin.
+uint64_t random_distance(uint64_t begin, uint64_t end, uint64_t byte_count, uint32_t alignment) {
+  if (byte_count > end || begin > end - byte_count) return 0;
+  return random_below((end - begin - byte_count) / alignment + 1) * alignment;
+}
+
+bool has_word(std::string_view line, std::string_view word) {
+  for (size_t at = line.find(word); at != line.npos; at = line.find(word, at + 1)) {
+    const size_t end = at + word.size();
+    if ((at == 0 || line[at - 1] == ' ') && (end == line.size() || line[end] == ' ')) return true;
+  }
+  return false;
+}
+
+// How much higher than it was linked. Linux, arch/x86/boot/compressed/kaslr.c.
+struct Distance {
+  uint64_t in_memory = 0;
+  uint64_t in_mapping = 0;
+};
+
+// Nothing, where it is not to be random.
+std::optional<Distance> random_distances(const UnpackedKernel& kernel, const SetupHeader& header,
+                                         const Handover& handover, const GuestRam& ram) {
+  if (kernel.relocations.empty() || header.relocatable_kernel == 0 ||
+      has_word(handover.command_line, "nokaslr"))
+    return std::nullopt;
+  const uint64_t begin = kernel.elf.place().begin;
+  const uint32_t alignment = header.kernel_alignment;
+  const uint64_t initrd_end = std::min(low_ram_end(ram), uint64_t{header.initrd_address_max} + 1);
+  const uint64_t initrd_begin =
+      initrd_end - std::min(initrd_end, align_up(handover.initrd.size(), alignment));
+  return Distance{.in_memory = random_distance(begin, initrd_begin, header.init_size, alignment),
+                  .in_mapping = random_distance(begin, linux_boot::kernel_mapping_bytes,
+                                                header.init_size, alignment)};
+}
+
+// --- into memory ---
+
+struct Loaded {
+  AddressRange kernel;
+  uint64_t address = 0;
+  uint64_t instruction = 0;
+  bool is_at_random = false;
+};
+
+// Nothing: it has to unpack itself.
+Result<std::optional<Loaded>> write_unpacked(GuestRam& ram, std::span<const std::byte> code,
+                                             const SetupHeader& header, const Place& place,
+                                             const Handover& handover) {
+  auto kernel = unpack(code, header, place);
+  if (!kernel) return std::nullopt;
+  const auto random = random_distances(*kernel, header, handover, ram);
+  const Distance distance = random.value_or(Distance{});
+  if (!relocate(kernel->file, kernel->elf, kernel->relocations, distance.in_mapping))
+    return std::nullopt;
+  const uint64_t address = kernel->elf.place().begin + distance.in_memory;
+  TRY(write_segments(ram, kernel->elf, kernel->file, distance.in_memory));
+  return Loaded{.kernel = {.begin = address, .end = address + header.init_size},
+                .address = address,
+                .instruction = kernel->elf.entry + distance.in_memory,
+                .is_at_random = random.has_value()};
+}
+
+Result<Loaded> write_packed(GuestRam& ram, std::span<const std::byte> code, const Place& place) {
+  TRY(ram.write(place.load_address, code));
+  return Loaded{.kernel = place.kernel,
+                .address = place.load_address,
+                .instruction = place.load_address + linux_boot::entry_64_offset};
+}
+
+Result<Loaded> write_kernel(GuestRam& ram, std::span<const std::byte> code,
+                            const SetupHeader& header, const Handover& handover) {
+  TRY_LET(const Place place, place_of(header, code.size()));
+  TRY(check_kernel_fits(ram, place.kernel));
+  TRY_LET(const auto unpacked, write_unpacked(ram, code, header, place, handover));
+  if (unpacked) return *unpacked;
+  return write_packed(ram, code, place);
 }
 
 }  // namespace
@@ -108,19 +214,17 @@ Result<Entry> load_linux_image(GuestRam& ram, std::span<const std::byte> kernel,
   TRY(check_kind(*header));
   TRY_LET(const auto own_header, header_bytes(kernel, *header));
   TRY_LET(const auto code, protected_mode_part(kernel, *header));
-  TRY_LET(const Place place, place_of(*header, code.size()));
-  TRY(check_kernel_fits(ram, place.kernel));
-
-  TRY(ram.write(place.load_address, code));
+  TRY_LET(const Loaded loaded, write_kernel(ram, code, *header, handover));
   TRY(write_command_line(ram, handover.command_line, header->command_line_size));
   const uint64_t highest_initrd_end = uint64_t{header->initrd_address_max} + 1;
   TRY_LET(const uint64_t initrd_address,
-          write_initrd(ram, handover.initrd, place.kernel, highest_initrd_end));
+          write_initrd(ram, handover.initrd, loaded.kernel, highest_initrd_end));
   linux_boot::BootParams params{};
   std::ranges::copy(own_header,
                     writable_bytes_of(params).subspan(linux_boot::setup_header_offset).begin());
-  TRY(write_zero_page(ram, params, handover, place.load_address, initrd_address));
-  return long_mode_entry(ram, place.load_address + linux_boot::entry_64_offset);
+  if (loaded.is_at_random) params.header.load_flags |= linux_boot::is_at_random_address;
+  TRY(write_zero_page(ram, params, handover, loaded.address, initrd_address));
+  return long_mode_entry(ram, loaded.instruction);
 }
 
 }  // namespace vhdkit::hypervisor

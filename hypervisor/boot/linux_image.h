@@ -8,9 +8,11 @@ namespace vhdkit::hypervisor {
 // Whether a file begins as a bzImage does.
 bool is_linux_image(std::span<const std::byte> kernel);
 
-// Puts the kernel where it prefers to be, its initrd, command line and zero page into RAM. Kernels
-// from Linux 3.8 on (protocol 2.12), of 64 bits. The file may be longer than the kernel, as a
-// signed one is.
+// Puts the kernel, its initrd, command line and zero page into RAM. Kernels from Linux 3.8 on
+// (protocol 2.12), of 64 bits. The file may be longer than the kernel, as a signed one is. Where we
+// know how the kernel is packed it is unpacked, and put to random addresses as its own code would
+// do it (not with "nokaslr" on the command line); else it lies where it prefers to be, and unpacks
+// itself.
 //
 // REQUIRES: is_linux_image(kernel); ram is all zeroes above 1 MiB.
 // Errors: corrupt (a field contradicts the protocol or the file); unsupported (older or of 32

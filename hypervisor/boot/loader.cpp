@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "hypervisor/boot/acpi.h"
+#include "hypervisor/boot/elf_file.h"
 #include "hypervisor/boot/elf_image.h"
 #include "hypervisor/boot/linux_image.h"
 #include "hypervisor/boot/memory_map.h"
@@ -26,7 +27,7 @@ Result<void> check_machine(const GuestRam& ram, unsigned vp_count) {
 Result<Entry> load_image(GuestRam& ram, std::span<const std::byte> kernel,
                          const Handover& handover) {
   if (is_linux_image(kernel)) return load_linux_image(ram, kernel, handover);
-  if (is_elf_image(kernel)) return load_elf_image(ram, kernel, handover);
+  if (is_elf_file(kernel)) return load_elf_image(ram, kernel, handover);
   return fail(Errc::corrupt,
               "no kernel: neither a bzImage (no HdrS at 0x202) nor an ELF file (no 0x7f ELF at 0)");
 }

@@ -1,0 +1,25 @@
+// The kernel that a bzImage carries packed. Its own code would unpack and move it when it begins;
+// to do that here takes the guest a small part of the time, and leaves it the same kernel at
+// addresses as random.
+#pragma once
+
+#include "hypervisor/boot/elf_file.h"
+#include "hypervisor/boot/relocations.h"
+
+namespace vhdkit::hypervisor {
+
+struct UnpackedKernel {
+  std::vector<std::byte> file;  // an ELF file and, behind it, its relocations
+  ElfFile elf;
+  Relocations relocations;  // none: it stays where it was linked
+};
+
+// payload: as payload_offset and payload_length say; its last 4 bytes are the unpacked length.
+// max_bytes: of the unpacked file.
+//
+// Returns: nothing, where the payload is packed by a method that we do not know, is longer than it
+// may be, or holds something else than expected: the kernel can still unpack itself.
+// Spec: Documentation/arch/x86/boot.rst, "payload_offset"; scripts/Makefile.lib, "size_append".
+std::optional<UnpackedKernel> unpack_kernel(std::span<const std::byte> payload, uint64_t max_bytes);
+
+}  // namespace vhdkit::hypervisor

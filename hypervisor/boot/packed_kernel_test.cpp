@@ -1,0 +1,217 @@
+#include "hypervisor/boot/packed_kernel.h"
+
+#include <archive.h>
+#include <archive_entry.h>
+#include <doctest/doctest.h>
+
+#include <set>
+
+#include "hypervisor/boot/linux_image.h"
+#include "hypervisor/boot/test_kernel.h"
+#include "tests/support/await.h"
+
+namespace vhdkit::hypervisor {
+namespace {
+
+using tests::make_ram;
+using tests::mib;
+using tests::TestFile;
+using tests::text_at;
+using tests::value_at;
+
+constexpr uint64_t link_address = 16 * mib;
+
+// An ELF file with one segment of 0x100 bytes at 16 MiB, that takes 1 MiB there, begins at its
+// 0x40, and has an address at its 0x80. Behind it, a table that names that address.
+TestFile unpacked_kernel() {
+  TestFile file;
+  file.put_text(0,
+                "\x7f"
+                "ELF");
+  file.put(4, uint8_t{2}).put(5, uint8_t{1}).put(6, uint8_t{1});
+  file.put(16, uint16_t{2}).put(18, uint16_t{62});
+  file.put(24, uint64_t{link_address + 0x40});
+  file.put(32, uint64_t{64});
+  file.put(54, uint16_t{56}).put(56, uint16_t{1});
+  file.put(64, uint32_t{1}).put(64 + 8, uint64_t{0x200});
+  file.put(64 + 24, link_address).put(64 + 32, uint64_t{0x100}).put(64 + 40, mib);
+  file.put_text(0x200, "unpacked");
+  file.put(0x280, uint64_t{0xffff'ffff'8100'0040});
+  file.put(0x2ff, uint8_t{0x77});
+  file.put(0x300, uint32_t{0}).put(0x304, uint32_t{0x8100'0080});
+  file.put(0x308, uint32_t{0}).put(0x30c, uint32_t{0});
+  return file;
+}
+
+using Method = int (*)(archive*);
+
+std::vector<std::byte> pack(std::span<const std::byte> bytes, Method method) {
+  std::vector<std::byte> packed(bytes.size() + 65536);
+  size_t used = 0;
+  archive* const writer = archive_write_new();
+  REQUIRE(archive_write_set_format_raw(writer) == ARCHIVE_OK);
+  REQUIRE(method(writer) == ARCHIVE_OK);
+  REQUIRE(archive_write_set_bytes_in_last_block(writer, 1) == ARCHIVE_OK);
+  REQUIRE(archive_write_open_memory(writer, packed.data(), packed.size(), &used) == ARCHIVE_OK);
+  archive_entry* const entry = archive_entry_new();
+  archive_entry_set_filetype(entry, AE_IFREG);
+  archive_entry_set_size(entry, la_int64_t(bytes.size()));
+  REQUIRE(archive_write_header(writer, entry) == ARCHIVE_OK);
+  REQUIRE(archive_write_data(writer, bytes.data(), bytes.size()) == la_ssize_t(bytes.size()));
+  archive_entry_free(entry);
+  REQUIRE(archive_write_close(writer) == ARCHIVE_OK);
+  archive_write_free(writer);
+  packed.resize(used);
+  return packed;
+}
+
+// The payload of a bzImage: packed, with the unpacked length behind.
+TestFile payload_of(const TestFile& unpacked, Method method = archive_write_add_filter_gzip) {
+  TestFile payload{.bytes = pack(unpacked.bytes, method)};
+  payload.put(payload.bytes.size(), uint32_t(unpacked.bytes.size()));
+  return payload;
+}
+
+TestFile bz_image_with(const TestFile& payload) {
+  TestFile kernel = tests::bz_image();
+  kernel.put(0x248, uint32_t{0x100}).put(0x24c, uint32_t(payload.bytes.size()));
+  REQUIRE(payload.bytes.size() < 4096);
+  std::ranges::copy(payload.bytes, kernel.bytes.begin() + 0x400 + 0x100);
+  return kernel;
+}
+
+Result<Entry> load(GuestRam& ram, const TestFile& kernel, std::string_view command_line = "quiet") {
+  REQUIRE_OK(ram.clear());
+  const auto map = memory_map(ram);
+  const std::vector<std::byte> initrd(10000, std::byte{0x33});
+  return load_linux_image(
+      ram, kernel.bytes,
+      {.initrd = initrd, .command_line = command_line, .rsdp_address = 0xe0000, .memory_map = map});
+}
+
+// Where a kernel that unpacks itself begins.
+constexpr uint64_t own_entry = link_address + 0x200;
+
+TEST_CASE("Linux's methods of packing are known") {
+  const TestFile kernel = unpacked_kernel();
+  for (const Method method : {archive_write_add_filter_gzip, archive_write_add_filter_bzip2,
+                              archive_write_add_filter_lzma, archive_write_add_filter_xz,
+                              archive_write_add_filter_lz4, archive_write_add_filter_zstd}) {
+    const auto unpacked = unpack_kernel(payload_of(kernel, method).bytes, 4096);
+    REQUIRE(unpacked);
+    CHECK(unpacked->file == kernel.bytes);
+    CHECK(unpacked->elf.entry == link_address + 0x40);
+    CHECK(unpacked->relocations.added_64.size() == 1);
+  }
+}
+
+TEST_CASE("what is packed otherwise, or is something else than it says, is left to the kernel") {
+  const TestFile kernel = unpacked_kernel();
+  const auto length = uint32_t(kernel.bytes.size());
+  const auto with_length = [&](uint32_t said) {
+    TestFile payload = payload_of(kernel);
+    payload.put(payload.bytes.size() - 4, said);
+    return unpack_kernel(payload.bytes, 4096);
+  };
+  REQUIRE(with_length(length));
+  CHECK_FALSE(with_length(length - 1));
+  CHECK_FALSE(with_length(length + 1));
+  CHECK_FALSE(with_length(4097));
+  CHECK_FALSE(unpack_kernel(payload_of(kernel, archive_write_add_filter_compress).bytes, 4096));
+  CHECK_FALSE(unpack_kernel({}, 4096));
+  TestFile text;
+  text.bytes.resize(1000);
+  CHECK_FALSE(unpack_kernel(payload_of(text).bytes, 4096));
+  TestFile cut = payload_of(kernel);
+  cut.bytes.erase(cut.bytes.end() - 40, cut.bytes.end() - 4);
+  CHECK_FALSE(unpack_kernel(cut.bytes, 4096));
+  TestFile no_table = kernel;
+  no_table.put(0x310, uint32_t{0});
+  CHECK_FALSE(unpack_kernel(payload_of(no_table).bytes, 4096));
+}
+
+TEST_CASE("an unpacked kernel lies at random places, and knows its own") {
+  const auto ram = make_ram(128 * mib);
+  const TestFile kernel = bz_image_with(payload_of(unpacked_kernel()));
+  std::set<uint64_t> places;
+  std::set<uint64_t> addresses;
+  for (int i = 0; i < 20; ++i) {
+    const auto entry = load(*ram, kernel);
+    REQUIRE(entry);
+    CHECK(entry->mode == Entry::Mode::long_mode);
+    const uint64_t place = entry->instruction - 0x40;
+    // Its 8 MiB are in RAM and below the initrd; where it is aligned as its header says.
+    CHECK(place % (2 * mib) == 0);
+    CHECK(place >= link_address);
+    CHECK(place + 8 * mib <= value_at<uint32_t>(*ram, entry->boot_data + 0x218));
+    CHECK(text_at(*ram, place, 8) == "unpacked");
+    CHECK(value_at<uint8_t>(*ram, place + 0xff) == 0x77);
+    const auto address = value_at<uint64_t>(*ram, place + 0x80);
+    CHECK((address - 0xffff'ffff'8100'0040) % (2 * mib) == 0);
+    CHECK(address >= 0xffff'ffff'8100'0040);
+    CHECK(address <= 0xffff'ffff'c000'0000 - 8 * mib + 0x40);
+    // loadflags: LOADED_HIGH and KASLR_FLAG
+    CHECK(value_at<uint8_t>(*ram, entry->boot_data + 0x211) == 3);
+    places.insert(place);
+    addresses.insert(address);
+  }
+  // Of 50 and of 500: that all 20 are the same happens once in 50^19.
+  CHECK(places.size() > 1);
+  CHECK(addresses.size() > 1);
+}
+
+TEST_CASE("an unpacked kernel stays where it was linked, where it cannot move or is told not to") {
+  const auto ram = make_ram(128 * mib);
+  const auto stays = [&](const TestFile& kernel, std::string_view command_line) {
+    const auto entry = load(*ram, kernel, command_line);
+    REQUIRE(entry);
+    CHECK(entry->instruction == link_address + 0x40);
+    CHECK(text_at(*ram, link_address, 8) == "unpacked");
+    CHECK(value_at<uint64_t>(*ram, link_address + 0x80) == 0xffff'ffff'8100'0040);
+    CHECK(value_at<uint8_t>(*ram, entry->boot_data + 0x211) == 1);
+  };
+  TestFile without_table = unpacked_kernel();
+  without_table.bytes.resize(0x300);
+  stays(bz_image_with(payload_of(without_table)), "quiet");
+  stays(bz_image_with(payload_of(unpacked_kernel())), "quiet nokaslr ro");
+  stays(bz_image_with(payload_of(unpacked_kernel())), "nokaslr");
+  TestFile fixed = bz_image_with(payload_of(unpacked_kernel()));
+  stays(fixed.put(0x234, uint8_t{0}), "quiet");
+}
+
+TEST_CASE("a word of the command line is a whole one") {
+  const auto ram = make_ram(128 * mib);
+  const TestFile kernel = bz_image_with(payload_of(unpacked_kernel()));
+  for (const char* line : {"nokaslrs", "xnokaslr", "a=nokaslr"}) {
+    const auto entry = load(*ram, kernel, line);
+    REQUIRE(entry);
+    CHECK(value_at<uint8_t>(*ram, entry->boot_data + 0x211) == 3);
+  }
+}
+
+TEST_CASE("a kernel that is not as its header says unpacks itself") {
+  const auto ram = make_ram(128 * mib);
+  const auto unpacks_itself = [&](const TestFile& unpacked) {
+    const auto entry = load(*ram, bz_image_with(payload_of(unpacked)));
+    REQUIRE(entry);
+    CHECK(entry->instruction == own_entry);
+    CHECK(text_at(*ram, link_address, 6) == "kernel");
+    CHECK(value_at<uint8_t>(*ram, entry->boot_data + 0x211) == 1);
+  };
+  TestFile elsewhere = unpacked_kernel();
+  unpacks_itself(elsewhere.put(64 + 24, uint64_t{18 * mib}));
+  TestFile larger = unpacked_kernel();
+  unpacks_itself(larger.put(64 + 40, uint64_t{9 * mib}));
+  TestFile without_entry = unpacked_kernel();
+  unpacks_itself(without_entry.put(24, uint64_t{link_address + 2 * mib}));
+  TestFile place_outside = unpacked_kernel();
+  unpacks_itself(place_outside.put(0x304, uint32_t{0x8100'0100}));
+  TestFile payload_outside = bz_image_with(payload_of(unpacked_kernel()));
+  payload_outside.put(0x248, uint32_t{0xffff'ff00});
+  const auto entry = load(*ram, payload_outside);
+  REQUIRE(entry);
+  CHECK(entry->instruction == own_entry);
+}
+
+}  // namespace
+}  // namespace vhdkit::hypervisor
