@@ -2,10 +2,12 @@
 """A guest's requests through a storage controller against the same engine without it, and fio on a raw file.
 
 The guest is a thread of the same process that never sleeps: what is measured is the host. It has one processor,
-the host's side the other one. Contenders of a row take turns, in an order that is drawn anew for each round;
+the host's side the other one; the others' other processor is kept as busy, or the kernel's workers of their rings would
+run there. Contenders of a row take turns, in an order that is drawn anew for each round;
 ratios are medians of the rounds' own ratios. `vhd bench` sends the same requests to the same image without rings,
 packets or SCSI.
 """
+import contextlib
 import json
 import os
 import subprocess
@@ -14,7 +16,7 @@ from shared import contest
 
 MIB = 1 << 20
 DISK_BYTES = 1024 * MIB
-HOST_PROCESSOR = "1"
+GUEST_PROCESSOR, HOST_PROCESSOR = "0", "1"
 
 
 class Row:
@@ -31,6 +33,15 @@ class Row:
 
 def said(command):
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@contextlib.contextmanager
+def busy_guest_processor():
+    with subprocess.Popen(["taskset", "-c", GUEST_PROCESSOR, "sh", "-c", "while :; do :; done"]) as spinner:
+        try:
+            yield
+        finally:
+            spinner.kill()
 
 
 def run_vsp(program, image, row, extra=()):
@@ -53,15 +64,17 @@ def run_engine(vhd, image, row):
     command = ["taskset", "-c", HOST_PROCESSOR, vhd, "bench", "--output=json", "-c", str(row.count), "-d",
                str(row.depth), "-s", str(row.size), "--cache", "none" if row.direct else "writeback"]
     command += (["--random"] if row.random else []) + (["-w"] if row.writes else [])
-    report = json.loads(said(command + [image]))
+    with busy_guest_processor():
+        report = json.loads(said(command + [image]))
     return report["requests-per-second"], report["cpu-microseconds-per-request"], 0
 
 
 def run_fio(raw, row):
     mode = f"{'rand' if row.random else ''}{'write' if row.writes else 'read'}"
-    side = contest.fio(raw, mode, row.size, row.depth, row.direct, f"--number_ios={row.count}", f"--size={DISK_BYTES}",
-                       "--io_size=100G", f"--iodepth_batch={row.depth}", f"--iodepth_batch_complete_max={row.depth}",
-                       processor=HOST_PROCESSOR)
+    with busy_guest_processor():
+        side = contest.fio(raw, mode, row.size, row.depth, row.direct, f"--number_ios={row.count}", f"--size={DISK_BYTES}",
+                           "--io_size=100G", f"--iodepth_batch={row.depth}", f"--iodepth_batch_complete_max={row.depth}",
+                           processor=HOST_PROCESSOR)
     return side["iops"], 0, 0
 
 

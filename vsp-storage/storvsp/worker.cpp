@@ -1,5 +1,7 @@
 #include "vsp-storage/storvsp/worker.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <cassert>
 #include <condition_variable>
@@ -86,6 +88,8 @@ Async<void> Worker::serve() {
   while (!is_stopped_ || !served_.empty()) {
     const bool was_active = serve_all();
     if (stays_awake(was_active)) {
+      // Who shares the processor goes first, such as the kernel's workers of this very loop.
+      if (!was_active) sched_yield();
       co_await loop_.turn();
       mailbox_.look();
       continue;
