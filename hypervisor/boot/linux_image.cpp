@@ -100,8 +100,8 @@ Result<Place> place_of(const SetupHeader& header, uint64_t byte_count) {
 
 // --- a kernel that we unpack: as its own code would leave it ---
 
-std::optional<UnpackedKernel> unpack(std::span<const std::byte> code, const SetupHeader& header,
-                                     const Place& place) {
+std::optional<UnpackedKernel> unpack_payload(std::span<const std::byte> code,
+                                             const SetupHeader& header, const Place& place) {
   if (!range_fits(header.payload_offset, header.payload_length, code.size())) return std::nullopt;
   auto kernel =
       unpack_kernel(code.subspan(header.payload_offset, header.payload_length), header.init_size);
@@ -169,14 +169,14 @@ struct Loaded {
 Result<std::optional<Loaded>> write_unpacked(GuestRam& ram, std::span<const std::byte> code,
                                              const SetupHeader& header, const Place& place,
                                              const Handover& handover) {
-  auto kernel = unpack(code, header, place);
+  auto kernel = unpack_payload(code, header, place);
   if (!kernel) return std::nullopt;
   const auto random = random_distances(*kernel, header, handover, ram);
   const Distance distance = random.value_or(Distance{});
-  if (!relocate(kernel->file, kernel->elf, kernel->relocations, distance.in_mapping))
+  if (!relocate(kernel->file(), kernel->elf, kernel->relocations, distance.in_mapping))
     return std::nullopt;
   const uint64_t address = kernel->elf.place().begin + distance.in_memory;
-  TRY(write_segments(ram, kernel->elf, kernel->file, distance.in_memory));
+  TRY(write_segments(ram, kernel->elf, kernel->file(), distance.in_memory));
   return Loaded{.kernel = {.begin = address, .end = address + header.init_size},
                 .address = address,
                 .instruction = kernel->elf.entry + distance.in_memory,

@@ -3,13 +3,21 @@
 // addresses as random.
 #pragma once
 
+#include <memory>
+
 #include "hypervisor/boot/elf_file.h"
 #include "hypervisor/boot/relocations.h"
 
 namespace vhdkit::hypervisor {
 
 struct UnpackedKernel {
-  std::vector<std::byte> file;  // an ELF file and, behind it, its relocations
+  explicit UnpackedKernel(size_t file_bytes)
+      : bytes(std::make_unique_for_overwrite<std::byte[]>(file_bytes)), byte_count(file_bytes) {}
+  // An ELF file and, behind it, its relocations.
+  std::span<std::byte> file() const { return {bytes.get(), byte_count}; }
+
+  std::unique_ptr<std::byte[]> bytes;
+  size_t byte_count;
   ElfFile elf;
   Relocations relocations;  // none: it stays where it was linked
 };
