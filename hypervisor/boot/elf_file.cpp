@@ -165,6 +165,14 @@ uint64_t byte_count_of(const Elf64_Ehdr& header, std::span<const Elf64_Phdr> pro
   return end;
 }
 
+// Without the zeroes at its end: memory that nobody has touched has them already, and takes no
+// room.
+std::span<const std::byte> without_zeroes(std::span<const std::byte> bytes) {
+  const auto last = std::find_if(bytes.rbegin(), bytes.rend(),
+                                 [](std::byte value) { return value != std::byte{0}; });
+  return bytes.first(size_t(bytes.rend() - last));
+}
+
 }  // namespace
 
 bool is_elf_file(std::span<const std::byte> file) {
@@ -184,8 +192,8 @@ Result<ElfFile> read_elf_file(std::span<const std::byte> file) {
 Result<void> write_segments(GuestRam& ram, const ElfFile& elf, std::span<const std::byte> file,
                             uint64_t shift) {
   for (const ElfSegment& segment : elf.segments) {
-    TRY(ram.write(segment.place.begin + shift,
-                  file.subspan(segment.file_offset, segment.file_bytes)));
+    const auto bytes = file.subspan(segment.file_offset, segment.file_bytes);
+    TRY(ram.write(segment.place.begin + shift, without_zeroes(bytes)));
   }
   return {};
 }

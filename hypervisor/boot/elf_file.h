@@ -36,7 +36,7 @@ bool is_elf_file(std::span<const std::byte> file);
 Result<ElfFile> read_elf_file(std::span<const std::byte> file);
 
 // Puts the segments into RAM, each `shift` bytes (modulo 2^64) above its place.
-// Errors: out_of_range (no RAM is there).
+// REQUIRES: ram is all zeroes there. Errors: out_of_range (no RAM is there).
 Result<void> write_segments(GuestRam& ram, const ElfFile& elf, std::span<const std::byte> file,
                             uint64_t shift);
 
