@@ -140,6 +140,15 @@ Result<void> Host::attach(uint8_t lun, std::shared_ptr<scsi::LogicalUnit> unit,
   return attach(lun, std::move(attached));
 }
 
+Result<void> Host::exchange(uint8_t lun, const std::shared_ptr<disk::Disk>& view) {
+  Result<void> result;
+  control_->worker().run([&] {
+    result = controller_->exchange(
+        lun, std::vector<storvsp::Controller::DiskView>(workers_.size(), view));
+  });
+  return result;
+}
+
 Result<void> Host::detach(uint8_t lun) {
   Result<void> result;
   control_->worker().run([&] { result = controller_->detach(lun); });

@@ -77,6 +77,8 @@ class Host {
                       const std::shared_ptr<disk::Disk>& view,
                       std::vector<storvsp::Share> shares = {});
   Result<void> detach(uint8_t lun);
+  // view: for every worker.
+  Result<void> exchange(uint8_t lun, const std::shared_ptr<disk::Disk>& view);
   void rescind();
   std::string report();
   std::vector<std::string> log();

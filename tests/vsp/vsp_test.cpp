@@ -177,6 +177,25 @@ TEST_CASE("units that are not there answer so that Linux makes no disks of them"
   }
 }
 
+TEST_CASE("a unit gets another disk, and goes on counting") {
+  Machine machine({.worker_count = 2});
+  machine.begin();
+  const GuestBuffer buffer = machine.guest.take_buffer(4096);
+  const Bytes content = pattern(4096, 1);
+  machine.guest.fill(buffer, content);
+  machine.channel->execute({}, write_10(0, 8), GuestChannel::write, buffer);
+  const auto requests = [&] {
+    return nlohmann::json::parse(machine.host.report())["units"][0]["requests"].get<int>();
+  };
+  const int before = requests();
+  REQUIRE_OK(machine.host.exchange(0, memory_disk()));
+  CHECK(machine.channel->execute({}, read_10(0, 8), GuestChannel::read, buffer).srb_status ==
+        srb_success);
+  CHECK(machine.guest.content(buffer) == Bytes(4096));
+  CHECK(requests() == before + 1);
+  REQUIRE_FAILS(Errc::not_found, "LUN 5", machine.host.exchange(5, memory_disk()));
+}
+
 TEST_CASE("units that come and go are announced, and what is gone can be told from what is there") {
   Machine machine;
   machine.begin();

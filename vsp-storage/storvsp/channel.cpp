@@ -360,7 +360,7 @@ Async<void> Channel::execute(Request& request) {
 }
 
 void Channel::count(const Request& request, const scsi::Outcome& outcome) {
-  UnitCounters& counters = request.access->counters;
+  UnitCounters& counters = *request.access->counters;
   counters.requests.add(1);
   if (outcome.status != scsi::Status::good) counters.errors.add(1);
   if (request.command.direction == scsi::Direction::from_device)

@@ -76,6 +76,20 @@ Result<void> Controller::detach(uint8_t lun) {
   return {};
 }
 
+Result<void> Controller::exchange(uint8_t lun, std::vector<DiskView> views) {
+  assert(views.size() == tables_.size());
+  if (target_.find(lun) == nullptr)
+    return fail(Errc::not_found, "LUN " + std::to_string(lun) + " has no unit");
+  for (size_t i = 0; i < tables_.size(); ++i) {
+    host_.workers[i]->run([&] {
+      auto access = std::make_shared<UnitAccess>(*tables_[i][lun]);
+      access->disk = std::move(views[i]);
+      tables_[i][lun] = std::move(access);
+    });
+  }
+  return {};
+}
+
 void Controller::announce_units() {
   if (const auto first = ports_.find(0); first != ports_.end()) first->second->announce_units();
 }

@@ -53,6 +53,10 @@ class Controller final {
   // Requests that run are finished with the views that they have. Errors: not_found.
   Result<void> detach(uint8_t lun);
 
+  // The unit's disk is another one from now on; requests that run are finished with the views that
+  // they have. The guest is told by the unit, if at all. Errors: not_found.
+  Result<void> exchange(uint8_t lun, std::vector<DiskView> views);
+
   // As JSON: channels and units with what was counted of them.
   std::string report() const;
 

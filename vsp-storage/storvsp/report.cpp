@@ -75,7 +75,7 @@ std::string Controller::report() const {
   for (unsigned lun = 0; lun < max_units; ++lun) {
     std::vector<const UnitCounters*> of_workers;
     for (const UnitTable& table : tables_)
-      if (const auto& access = table[lun]) of_workers.push_back(&access->counters);
+      if (const auto& access = table[lun]) of_workers.push_back(access->counters.get());
     if (!of_workers.empty()) units.push_back(json_of(lun, of_workers));
   }
   const Json report = {{"channels", std::move(channels)}, {"units", std::move(units)}};

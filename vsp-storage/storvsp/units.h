@@ -26,7 +26,8 @@ struct UnitAccess {
   std::shared_ptr<scsi::LogicalUnit> unit;
   std::shared_ptr<disk::Disk> disk;
   std::vector<Share> shares;  // each of these limits lets a request pass before it begins
-  UnitCounters counters;
+  // Go on when the unit gets another disk.
+  std::shared_ptr<UnitCounters> counters = std::make_shared<UnitCounters>();
 };
 
 // By logical unit number; null where there is none.
