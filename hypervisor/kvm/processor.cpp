@@ -137,6 +137,21 @@ Result<uint64_t> Processor::read_msr(uint32_t index) const {
   return list.items()[0].data;
 }
 
+Result<void> Processor::set_tsc_back(uint64_t ticks) const {
+  uint64_t offset = 0;
+  kvm_device_attr attribute{};
+  attribute.group = KVM_VCPU_TSC_CTRL;
+  attribute.attr = KVM_VCPU_TSC_OFFSET;
+  attribute.addr = reinterpret_cast<uintptr_t>(&offset);
+  const int number = descriptor_.number();
+  if (!control(number, KVM_HAS_DEVICE_ATTR, "KVM_HAS_DEVICE_ATTR", &attribute))
+    return fail(Errc::unsupported, "this KVM cannot set a processor's time stamp counter back");
+  TRY(control(number, KVM_GET_DEVICE_ATTR, "KVM_GET_DEVICE_ATTR", &attribute));
+  offset -= ticks;
+  TRY(control(number, KVM_SET_DEVICE_ATTR, "KVM_SET_DEVICE_ATTR", &attribute));
+  return {};
+}
+
 Result<bool> Processor::run() {
   const auto ran = control(descriptor_.number(), KVM_RUN, "KVM_RUN");
   if (ran) return true;

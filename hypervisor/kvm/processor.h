@@ -32,6 +32,9 @@ class Processor {
 
   Result<uint64_t> tsc_hz() const;
   Result<uint64_t> read_msr(uint32_t index) const;
+  // The guest's counter shows so much less from now on. REQUIRES: it does not run; any thread.
+  // Errors: unsupported: this KVM cannot.
+  Result<void> set_tsc_back(uint64_t ticks) const;
 
   // Runs the guest until it needs something, or somebody kicks. False: kicked, exit() says nothing.
   Result<bool> run();

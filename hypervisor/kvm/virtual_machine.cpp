@@ -18,6 +18,7 @@ constexpr uint64_t tss_address = 0xfffb'd000;
 constexpr uint64_t identity_map_address = 0xfffb'c000;
 
 constexpr uint32_t io_apic_pins = 24;
+constexpr uint64_t nanoseconds_per_tick = 100;
 constexpr uint64_t local_apic_address = 0xfee0'0000;
 constexpr uint32_t first_synthetic_msr = 0x4000'0000;  // TLFS, "Synthetic MSRs"
 constexpr uint32_t synthetic_msr_count = 0x200;
@@ -108,11 +109,17 @@ Result<bool> VirtualMachine::start_clock() const {
 }
 
 uint64_t VirtualMachine::clock_ticks() const {
-  constexpr uint64_t nanoseconds = 100;
   kvm_clock_data data{};
   const auto asked = control(descriptor_.number(), KVM_GET_CLOCK, "KVM_GET_CLOCK", &data);
   assert(asked);
-  return data.clock / nanoseconds;
+  return data.clock / nanoseconds_per_tick;
+}
+
+Result<void> VirtualMachine::set_clock(uint64_t ticks) const {
+  kvm_clock_data data{};
+  data.clock = ticks * nanoseconds_per_tick;
+  TRY(control(descriptor_.number(), KVM_SET_CLOCK, "KVM_SET_CLOCK", &data));
+  return {};
 }
 
 // --- interrupts ---

@@ -25,6 +25,8 @@ class VirtualMachine {
   // there, and none runs.
   Result<bool> start_clock() const;
   uint64_t clock_ticks() const;
+  // 100 ns since start_clock() are these from now on. REQUIRES: no processor runs.
+  Result<void> set_clock(uint64_t ticks) const;
 
   // --- interrupts: an eventfd each, which anybody may write to ---
 

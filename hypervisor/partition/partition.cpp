@@ -92,9 +92,13 @@ void Partition::end(Ending ending) {
   if (ending_) return;
   ending_ = std::move(ending);
   is_ending_ = true;
+  kick_all();
+  has_changed_.notify_all();
+}
+
+void Partition::kick_all() {
   for (const auto& vp : vps_)
     if (vp->thread.joinable()) vp->processor->kick(vp->thread.native_handle());
-  has_changed_.notify_all();
 }
 
 Ending Partition::wait() {
@@ -108,6 +112,66 @@ void Partition::join() {
     if (vp->thread.joinable()) vp->thread.join();
 }
 
+// --- pausing ---
+
+Result<void> Partition::pause(std::chrono::milliseconds patience) {
+  std::unique_lock lock(mutex_);
+  if (ending_) return fail(Errc::busy, "the guest is being switched off");
+  if (is_paused_) return {};
+  if (!vps_[0]->thread.joinable()) return fail(Errc::busy, "the guest is being switched on");
+  is_paused_ = true;
+  kick_all();
+  const bool has_come_to_rest = has_changed_.wait_for(
+      lock, patience, [this] { return ending_ || standing_count_ == vps_.size(); });
+  if (has_come_to_rest && !ending_) {
+    if (const auto instant = now()) {
+      paused_at_ = *instant;
+      return {};
+    }
+  }
+  is_paused_ = false;
+  has_changed_.notify_all();
+  if (ending_) return fail(Errc::busy, "the guest is being switched off");
+  return fail(Errc::busy,
+              "a processor does not stop: somebody holds it up, who does not read its "
+              "console perhaps");
+}
+
+Result<void> Partition::resume() {
+  const std::lock_guard lock(mutex_);
+  if (!is_paused_ || ending_) return {};
+  TRY(go_back_to(paused_at_));
+  is_paused_ = false;
+  has_changed_.notify_all();
+  return {};
+}
+
+void Partition::stand_still() {
+  std::unique_lock lock(mutex_);
+  ++standing_count_;
+  has_changed_.notify_all();
+  has_changed_.wait(lock, [this] { return !is_paused_ || is_ending_; });
+  --standing_count_;
+}
+
+Result<Partition::Instant> Partition::now() const {
+  Instant instant{.tsc = 0, .clock_ticks = machine_->clock_ticks()};
+  TRY_LET(instant.tsc, vps_[0]->processor->read_msr(tsc_register));
+  return instant;
+}
+
+// Where counters cannot be set back, their guest sees that time has passed: as on real machines
+// that sleep.
+Result<void> Partition::go_back_to(const Instant& instant) {
+  TRY_LET(const Instant present, now());
+  for (const auto& vp : vps_) {
+    const auto set = vp->processor->set_tsc_back(present.tsc - instant.tsc);
+    if (!set && set.error().code == Errc::unsupported) return {};
+    TRY(set);
+  }
+  return machine_->set_clock(instant.clock_ticks);
+}
+
 ExitCounts Partition::exits() const {
   ExitCounts counts{};
   for (const auto& vp : vps_) vp->exits.add_to(counts);
@@ -118,6 +182,10 @@ ExitCounts Partition::exits() const {
 
 void Partition::run(Vp& vp) {
   while (!is_ending_) {
+    if (is_paused_) {
+      stand_still();
+      continue;
+    }
     const auto ran = vp.processor->run();
     if (!ran) {
       end({.end = End::failure, .message = ran.error().message});

@@ -1,6 +1,7 @@
 // A partition from power-on to its end: processors on threads of their own, and what they need.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <thread>
 
@@ -46,8 +47,17 @@ class Partition final : private Wires {
 
   // Begins to run the loaded kernel; the devices outlive the partition. Once.
   Result<void> start(const Entry& entry, const Ports& ports);
-  // The first one to say so decides; the processors stop soon.
+  // The first one to say so decides; the processors stop soon, paused or not.
   void end(Ending ending);
+
+  // Returns when no processor runs: each stands between two instructions, what it asked of us done.
+  // The counters of time stop, as far as KVM can set them back; timers that run out meanwhile fire
+  // when it goes on. Once more: nothing. Errors: busy, with nothing changed: it has not begun to
+  // run or has ended, or a processor did not stop within the patience.
+  Result<void> pause(std::chrono::milliseconds patience);
+  // Unless it is paused: nothing. Errors: those of KVM; then it stays as it is.
+  Result<void> resume();
+  bool is_paused() const { return is_paused_; }
   // Waits for the end. Processors may be on their way yet: join() waits for them.
   Ending wait();
   void join();
@@ -63,9 +73,20 @@ class Partition final : private Wires {
     std::array<std::atomic<int>, Synic::sint_count> events;  // of its synthetic interrupts
   };
 
+  // What the counters of time show.
+  struct Instant {
+    uint64_t tsc;          // the first processor's
+    uint64_t clock_ticks;  // the machine's
+  };
+
   Partition(const Parts& parts, unsigned processor_count);
   Result<void> create_processors();
   Result<void> start_clock();
+
+  void kick_all();
+  void stand_still();
+  Result<Instant> now() const;
+  Result<void> go_back_to(const Instant& instant);
 
   void run(Vp& vp);
   void handle_exit(Vp& vp);
@@ -85,9 +106,12 @@ class Partition final : private Wires {
   const Ports* ports_ = nullptr;
 
   std::atomic<bool> is_ending_ = false;
+  std::atomic<bool> is_paused_ = false;
   std::mutex mutex_;
   std::condition_variable has_changed_;
   std::optional<Ending> ending_;
+  size_t standing_count_ = 0;  // processors that the pause holds
+  Instant paused_at_{};
 };
 
 }  // namespace vhdkit::hypervisor
