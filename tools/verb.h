@@ -63,6 +63,7 @@ std::unique_ptr<Verb> make_chain();
 std::unique_ptr<Verb> make_compare();
 std::unique_ptr<Verb> make_convert();
 std::unique_ptr<Verb> make_create();
+std::unique_ptr<Verb> make_ctl();
 std::unique_ptr<Verb> make_hash();
 std::unique_ptr<Verb> make_info();
 std::unique_ptr<Verb> make_io();

@@ -22,6 +22,7 @@ constexpr VerbEntry entries[] = {
     {"set", make_set, false},
     {"io", make_io, false},
     {"bench", make_bench, false},
+    {"ctl", make_ctl, false},
 };
 
 }  // namespace

@@ -5,16 +5,14 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
-#include <cstring>
 
+#include "hypervisor/control/local_socket.h"
 #include "tools/console.h"
 
 namespace vhdkit::hypervisor {
@@ -37,19 +35,6 @@ void raise_event(const Descriptor& event) {
 void lower_event(const Descriptor& event) {
   uint64_t count = 0;
   [[maybe_unused]] const ssize_t heard = ::read(event.number(), &count, sizeof count);
-}
-
-// Whoever made the socket was killed: nobody listens there any more.
-bool is_left_behind(const sockaddr_un& address) {
-  const Descriptor probe(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  return ::connect(probe.number(), reinterpret_cast<const sockaddr*>(&address), sizeof address) !=
-             0 &&
-         errno == ECONNREFUSED;
-}
-
-bool is_socket(const std::string& path) {
-  struct stat status{};
-  return lstat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode);
 }
 
 Result<Descriptor> new_event() {
@@ -97,7 +82,8 @@ Result<void> Console::begin() {
     if (!log_.is_open()) return fail_errno(errno, options_.log_path);
   }
   if (options_.where == ConsoleOptions::Where::socket) {
-    TRY(with_context(listen(), options_.socket_path));
+    TRY_LET(listener_,
+            with_context(listen_at(options_.socket_path, ListenOptions()), options_.socket_path));
   }
   if (options_.where == ConsoleOptions::Where::stdio) {
     TRY_LET(input_, duplicate(STDIN_FILENO, "standard input"));
@@ -108,21 +94,16 @@ Result<void> Console::begin() {
   return {};
 }
 
-Result<void> Console::listen() {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (options_.socket_path.size() >= sizeof address.sun_path)
-    return fail(Errc::invalid_argument, "is too long for a socket's name");
-  std::memcpy(address.sun_path, options_.socket_path.data(), options_.socket_path.size());
-  if (is_socket(options_.socket_path) && is_left_behind(address))
-    unlink(options_.socket_path.c_str());
-  Descriptor listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  const auto* const generic = reinterpret_cast<const sockaddr*>(&address);
-  if (!listener.is_open() || bind(listener.number(), generic, sizeof address) != 0 ||
-      ::listen(listener.number(), 1) != 0)
-    return fail_errno(errno, "a socket to listen on");
-  listener_ = std::move(listener);
-  return {};
+std::string Console::where() const {
+  switch (options_.where) {
+    case ConsoleOptions::Where::stdio:
+      return "stdio";
+    case ConsoleOptions::Where::socket:
+      return std::string(socket_prefix) + options_.socket_path;
+    case ConsoleOptions::Where::nowhere:
+      break;
+  }
+  return "none";
 }
 
 Console::~Console() {

@@ -45,6 +45,9 @@ class Console final : public SerialHost {
   // on.
   void connect(SerialGuest* guest);
 
+  // As parse_console() takes it.
+  std::string where() const;
+
   void write(std::span<const std::byte> bytes) override;
   void has_room() override { wake(); }
 
@@ -54,7 +57,6 @@ class Console final : public SerialHost {
   Console(ConsoleOptions options, std::function<void()> on_leave)
       : options_(std::move(options)), on_leave_(std::move(on_leave)) {}
   Result<void> begin();
-  Result<void> listen();
 
   void run();
   void wait_for_input();

@@ -3,7 +3,7 @@
 
 #include <string_view>
 
-#include "hypervisor/runner/storage.h"
+#include "hypervisor/runner/open_disk.h"
 
 namespace vhdkit::hypervisor {
 

@@ -3,13 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "hypervisor/boot/loader.h"
 #include "hypervisor/boot/platform.h"
 #include "hypervisor/devices/power.h"
 #include "hypervisor/devices/rtc.h"
 #include "hypervisor/devices/uart.h"
+#include "hypervisor/runner/disk_option.h"
 #include "hypervisor/runner/file_content.h"
 
 namespace vhdkit::hypervisor {
@@ -17,6 +17,23 @@ namespace {
 
 // Hyper-V gives a controller one channel for each processor, and not more than these.
 constexpr unsigned max_channels = 8;
+
+// How long a pause waits for the processors.
+constexpr std::chrono::seconds patience{5};
+
+Json json_of(const Place& place) {
+  return {{"disk", place.number}, {"controller", place.controller}, {"lun", place.lun}};
+}
+
+Json json_of(const DiskStatus& disk) {
+  Json json = json_of(disk.place);
+  json["filename"] = disk.path;
+  json["format"] = image::format_name(disk.format);
+  json["virtual-size"] = disk.size_bytes;
+  json["read-only"] = disk.is_read_only;
+  if (disk.undo_of) json["undo-disk-of"] = *disk.undo_of;
+  return json;
+}
 
 // The pin of the I/O APIC that the serial port is connected to.
 class EventLine final : public InterruptLine {
@@ -41,8 +58,10 @@ class Power final : public PowerControl {
   Partition& partition_;
 };
 
+}  // namespace
+
 // What a partition has besides processors, memory and VMBus. Connects the console while it lives.
-class Devices {
+class Machine::Devices {
  public:
   Devices(Partition& partition, Console& console, int com1_event)
       : console_(console),
@@ -70,14 +89,12 @@ class Devices {
   Ports ports_;
 };
 
-}  // namespace
-
 Result<std::unique_ptr<Machine>> Machine::create(const Kvm& kvm, const MachinePlan& plan,
-                                                 Console& console, Log log) {
+                                                 Console& console, Voices voices) {
   if (plan.processor_count > kvm.max_processors())
     return fail(Errc::invalid_argument, fmt::format("this KVM runs {} processors at most, not {}",
                                                     kvm.max_processors(), plan.processor_count));
-  std::unique_ptr<Machine> machine(new Machine(kvm, plan, console, std::move(log)));
+  std::unique_ptr<Machine> machine(new Machine(kvm, plan, console, std::move(voices)));
   TRY(machine->create_parts());
   TRY(machine->attach_disks());
   return machine;
@@ -100,14 +117,18 @@ Result<void> Machine::create_parts() {
                                     {.controller_count = plan_.controller_count,
                                      .sub_channel_count = channels - 1,
                                      .worker_count = std::min(channels, images),
-                                     .log = log_}));
+                                     .undo = plan_.undo,
+                                     .log = voices_.warn,
+                                     .tell = voices_.tell}));
   return {};
 }
 
 Result<void> Machine::attach_disks() {
-  for (const DiskPlan& disk : plan_.disks) {
-    TRY_LET(const auto warnings, storage_->attach(disk));
-    for (const std::string& warning : warnings) log_(warning);
+  // Before any undo disk is made.
+  for (const DiskPlan& disk : plan_.disks) TRY(storage_->check(disk));
+  for (const DiskPlan& disk : plan_.disks) TRY(storage_->attach(disk));
+  if (plan_.iso) {
+    TRY(storage_->insert_medium(*plan_.iso));
   }
   return {};
 }
@@ -115,7 +136,7 @@ Result<void> Machine::attach_disks() {
 Result<Ending> Machine::run() {
   for (;;) {
     TRY_LET(Ending ending, run_once());
-    if (ending.end != End::reset || !plan_.restarts) return ending;
+    if (!starts_again(ending)) return ending;
     TRY(ram_->clear());
   }
 }
@@ -131,17 +152,29 @@ Result<Ending> Machine::run_once() {
   Devices devices(*partition, console_, com1_event);
   set_current(partition.get());
   auto ending = run(*partition, devices.ports());
+  switch_off(devices, *partition);
+  return ending;
+}
+
+void Machine::switch_off(Devices& devices, Partition& partition) {
+  const std::lock_guard lock(operation_);
   devices.disconnect();
-  partition->join();
+  partition.join();
   set_current(nullptr);
   // Channels are closed while what their signals are connected to is still there.
   storage_->reset();
-  return ending;
+}
+
+bool Machine::starts_again(const Ending& ending) {
+  const std::lock_guard lock(mutex_);
+  const bool is_wanted = std::exchange(is_reset_from_outside_, false) || plan_.restarts;
+  return ending.end == End::reset && is_wanted;
 }
 
 Result<Ending> Machine::run(Partition& partition, const Ports& ports) {
   TRY_LET(const Entry entry, load());
   TRY(partition.start(entry, ports));
+  has_run_ = true;
   return partition.wait();
 }
 
@@ -176,19 +209,138 @@ void Machine::set_current(Partition* partition) {
     for (size_t i = 0; i < counts.size(); ++i) exits_[i] += counts[i];
   }
   current_ = partition;
+  powered_on_ = std::chrono::steady_clock::now();
   if (partition != nullptr && is_stopped_) partition->end({.end = End::stopped, .message = {}});
 }
 
-std::string Machine::report() {
-  nlohmann::ordered_json report;
+// --- from outside ---
+
+Partition* Machine::current() {
+  const std::lock_guard lock(mutex_);
+  return current_;
+}
+
+Result<Partition*> Machine::running() {
+  Partition* const partition = current();
+  if (partition == nullptr) return fail(Errc::busy, "the guest is being switched on or off");
+  return partition;
+}
+
+Json Machine::status() {
+  const std::lock_guard lock(operation_);
+  const Partition* const partition = current();
+  const char* state = "restarting";
+  if (partition != nullptr) state = partition->is_paused() ? "paused" : "running";
+  const auto uptime = std::chrono::steady_clock::now() - powered_on_;
+  Json disks = Json::array();
+  for (const DiskStatus& disk : storage_->disks()) disks.push_back(json_of(disk));
+  Json status = {{"state", state},
+                 {"uptime-seconds", std::chrono::duration<double>(uptime).count()},
+                 {"processors", plan_.processor_count},
+                 {"memory", plan_.memory_bytes},
+                 {"console", console_.where()},
+                 {"disks", std::move(disks)}};
+  if (const auto drive = storage_->drive()) {
+    status["dvd-drive"] = json_of(drive->place);
+    status["dvd-drive"]["filename"] = drive->medium ? Json(*drive->medium) : Json();
+  }
+  return status;
+}
+
+Result<void> Machine::pause() {
+  const std::lock_guard lock(operation_);
+  TRY_LET(Partition* const partition, running());
+  return partition->pause(patience);
+}
+
+Result<void> Machine::resume() {
+  const std::lock_guard lock(operation_);
+  TRY_LET(Partition* const partition, running());
+  return partition->resume();
+}
+
+Result<void> Machine::power_off() {
+  stop();
+  return {};
+}
+
+Result<void> Machine::reset() {
+  const std::lock_guard lock(operation_);
+  TRY_LET(Partition* const partition, running());
+  {
+    const std::lock_guard state_lock(mutex_);
+    is_reset_from_outside_ = true;
+  }
+  partition->end({.end = End::reset, .message = {}});
+  return {};
+}
+
+Result<Json> Machine::add_disk(const std::string& words) {
+  TRY_LET(const DiskPlan plan, parse_disk(words));
+  const std::lock_guard lock(operation_);
+  TRY(storage_->check(plan));
+  TRY_LET(const unsigned number, storage_->attach(plan));
+  return Json{{"disk", number}};
+}
+
+Result<void> Machine::remove_disk(const DiskName& name) {
+  const std::lock_guard lock(operation_);
+  TRY_LET(const unsigned number, number_of(name));
+  return storage_->detach(number);
+}
+
+Result<Json> Machine::snapshot(const std::optional<DiskName>& name) {
+  const std::lock_guard lock(operation_);
+  std::vector<unsigned> numbers;
+  if (name) {
+    TRY_LET(const unsigned number, number_of(*name));
+    numbers.push_back(number);
+  }
+  TRY_LET(const auto snapshots, storage_->snapshot(std::move(numbers)));
+  Json list = Json::array();
+  for (const Snapshot& one : snapshots)
+    list.push_back({{"disk", one.number}, {"filename", one.child}, {"parent", one.parent}});
+  return Json{{"snapshots", std::move(list)}};
+}
+
+Result<void> Machine::insert_media(const std::string& path) {
+  const std::lock_guard lock(operation_);
+  return storage_->insert_medium(path);
+}
+
+Result<void> Machine::eject_media() {
+  const std::lock_guard lock(operation_);
+  return storage_->eject_medium();
+}
+
+Result<unsigned> Machine::number_of(const DiskName& name) const {
+  for (const DiskStatus& disk : storage_->disks()) {
+    if (const auto* const number = std::get_if<uint64_t>(&name)) {
+      if (*number == disk.place.number) return disk.place.number;
+      continue;
+    }
+    const auto& path = std::get<std::string>(name);
+    if (path == disk.path || path == disk.undo_of) return disk.place.number;
+  }
+  if (const auto* const number = std::get_if<uint64_t>(&name))
+    return fail(Errc::not_found, fmt::format("there is no disk {}", *number));
+  return fail(Errc::not_found, fmt::format("{}: is no disk of this machine; status shows them",
+                                           std::get<std::string>(name)));
+}
+
+std::string Machine::report() { return counters().dump(2); }
+
+Json Machine::counters() {
+  const std::lock_guard operation_lock(operation_);
+  Json report;
   {
     const std::lock_guard lock(mutex_);
     ExitCounts counts = current_ == nullptr ? ExitCounts{} : current_->exits();
     for (size_t i = 0; i < counts.size(); ++i)
       report["exits"][std::string(exit_cause_names[i])] = counts[i] + exits_[i];
   }
-  report["controllers"] = nlohmann::ordered_json::parse(storage_->report());
-  return report.dump(2);
+  report["controllers"] = Json::parse(storage_->report());
+  return report;
 }
 
 }  // namespace vhdkit::hypervisor

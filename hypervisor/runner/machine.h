@@ -2,6 +2,7 @@
 // next until it stays off.
 #pragma once
 
+#include "hypervisor/control/controls.h"
 #include "hypervisor/partition/partition.h"
 #include "hypervisor/runner/console.h"
 #include "hypervisor/runner/storage.h"
@@ -15,54 +16,86 @@ struct MachinePlan {
   std::string initrd;  // may be empty
   std::string command_line;
   std::vector<DiskPlan> disks;
+  std::optional<UndoEnd> undo;     // of the writable ones
+  std::optional<std::string> iso;  // in a DVD drive, behind the disks
   unsigned controller_count = 1;
   bool restarts = true;  // when the guest wants to
 };
 
-// One thread creates, runs and destroys it; stop() and report() may come from any.
-class Machine {
+// One thread creates, runs and destroys it; stop(), report() and the controls may come from any.
+class Machine final : public Controls {
  public:
-  // What people should know: "warning: ...". Called on any thread.
-  using Log = std::function<void(const std::string&)>;
+  // Called on any thread.
+  using Say = std::function<void(const std::string&)>;
+  struct Voices {
+    Say warn;  // what may be wrong
+    Say tell;  // what people should know
+  };
 
   // Takes its memory and opens the disks. KVM and console outlive it. Errors: those of the images,
   // naming the file; invalid_argument; of the system.
   static Result<std::unique_ptr<Machine>> create(const Kvm& kvm, const MachinePlan& plan,
-                                                 Console& console, Log log);
+                                                 Console& console, Voices voices);
 
   // Runs the guest, restarts included, until it stays off. Once. Errors: those of loading the
   // kernel, naming its file.
   Result<Ending> run();
   void stop();
-  // Closes the disks, each of them whatever happens to the others. Errors: the first one's.
-  Result<void> close() { return storage_->close(); }
+  // Closes the disks, each of them whatever happens to the others, and ends their undo disks.
+  // Errors: the first one's.
+  Result<void> close() { return has_run_ ? storage_->close() : storage_->abandon(); }
 
   // Disks, channels and exits, with what was counted of them, as JSON.
   std::string report();
 
+  Json status() override;
+  Json counters() override;
+  Result<void> pause() override;
+  Result<void> resume() override;
+  Result<void> power_off() override;
+  Result<void> reset() override;
+  Result<Json> add_disk(const std::string& words) override;
+  Result<void> remove_disk(const DiskName& name) override;
+  Result<Json> snapshot(const std::optional<DiskName>& name) override;
+  Result<void> insert_media(const std::string& path) override;
+  Result<void> eject_media() override;
+
  private:
-  Machine(const Kvm& kvm, const MachinePlan& plan, Console& console, Log log)
-      : kvm_(kvm), plan_(plan), console_(console), log_(std::move(log)) {}
+  class Devices;
+
+  Machine(const Kvm& kvm, const MachinePlan& plan, Console& console, Voices voices)
+      : kvm_(kvm), plan_(plan), console_(console), voices_(std::move(voices)) {}
   Result<void> create_parts();
   Result<void> attach_disks();
   Result<Ending> run_once();
   Result<Ending> run(Partition& partition, const Ports& ports);
   Result<Entry> load();
   void end(Ending ending);
+  void switch_off(Devices& devices, Partition& partition);
   void set_current(Partition* partition);
+  bool starts_again(const Ending& ending);
+  // Null while the guest is switched on or off. REQUIRES: operation_ is held.
+  Partition* current();
+  Result<Partition*> running();
+  Result<unsigned> number_of(const DiskName& name) const;
 
   const Kvm& kvm_;
   MachinePlan plan_;
   Console& console_;
-  Log log_;
+  Voices voices_;
   std::unique_ptr<GuestRam> ram_;
   std::unique_ptr<Synic> synic_;
   std::unique_ptr<Registers> registers_;
   std::unique_ptr<Storage> storage_;
+  bool has_run_ = false;
 
+  // A command from outside, or switching off: one at a time. Taken before mutex_.
+  std::mutex operation_;
   std::mutex mutex_;
   Partition* current_ = nullptr;  // the one that runs
+  std::chrono::steady_clock::time_point powered_on_;
   bool is_stopped_ = false;
+  bool is_reset_from_outside_ = false;
   ExitCounts exits_{};  // of those that ran before
 };
 

@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "hypervisor/boot/platform.h"
+#include "hypervisor/control/server.h"
 #include "hypervisor/kvm/trial.h"
 #include "hypervisor/runner/disk_option.h"
 #include "hypervisor/runner/stop_signals.h"
@@ -27,6 +28,10 @@ constexpr tools::Example examples[] = {
      "b.vhd,ro --disk c.vhdx,cache=none"},
     {"At most 500 requests and 50 MiB a second for a disk",
      "vhd-run --kernel vmlinuz --disk a.vhdx,iops=500,bps=50M"},
+    {"A guest that vhd ctl looks at and steers",
+     "vhd-run --control /run/guest.ctl --kernel vmlinuz --disk a.vhdx"},
+    {"To try something out: the disk is afterwards as it was before",
+     "vhd-run --undo discard --kernel vmlinuz --disk a.vhdx"},
     {"The console on a socket, for socat or a terminal server",
      "vhd-run --console unix:/run/guest.sock --kernel vmlinuz --disk a.vhdx"},
 };
@@ -170,6 +175,18 @@ void Run::declare(Arguments& arguments) {
       },
       "A disk: an image or a raw file, with ro, cache=none|writeback, format=FORMAT, iops=N and "
       "bps=SIZE behind it; a comma in its name stands twice.");
+  arguments.option(
+      "--undo", "END",
+      [this](const std::string& value) -> Result<void> {
+        plan_.undo = parse_undo_end(value);
+        if (plan_.undo) return {};
+        return fail(Errc::invalid_argument, "keep, merge or discard is wanted");
+      },
+      "Leave the disks as they are: what the guest writes goes into a differencing child of each "
+      "writable one (FILE.undo.avhdx), and at the end is kept there for the next run, merged into "
+      "the disk, or discarded. What a run that was killed has left is treated so at the next "
+      "start.");
+  arguments.option("--iso", "FILE", tools::into(plan_.iso), "An ISO image, in a DVD drive.");
   arguments.option("--memory,-m", "SIZE", tools::size_into(plan_.memory_bytes),
                    "Memory, a multiple of 2M; 512M unless said.");
   arguments.option("--cpus,-c", "N", count_into(plan_.processor_count, platform::max_vp_count),
@@ -183,6 +200,8 @@ void Run::declare(Arguments& arguments) {
       "The guest's first serial port: stdio, unix:PATH or none; stdio unless said.");
   arguments.option("--console-log", "FILE", tools::into(console_options_.log_path),
                    "Keep what the guest says on it.");
+  arguments.option("--control", "PATH", tools::into(control_),
+                   "A socket on which vhd ctl tells and changes what the machine does.");
   arguments.flag("--no-reboot", stays_down_, "End where the guest wants a restart.");
   arguments.option("--report", "FILE", tools::into(report_),
                    "At the end, write what was counted of disks, channels and exits, as JSON.");
@@ -209,10 +228,18 @@ Result<int> Run::run_machine() {
     tools::complain(kvm.error().message);
     return int(ExitCode::no_kvm);
   }
+  std::unique_ptr<ControlServer> control;
+  if (control_) {
+    TRY_LET(control, ControlServer::listen(*control_, ControlServer::Limits()));
+  }
   TRY_LET(const auto console, Console::open(console_options_, [&] { stopper.stop(); }));
-  TRY_LET(const auto machine, Machine::create(*kvm, plan_, *console, &tools::warn));
+  TRY_LET(const auto machine,
+          Machine::create(*kvm, plan_, *console, {.warn = &tools::warn, .tell = &tools::say}));
   stopper.set_machine(machine.get());
+  if (control != nullptr) control->serve(*machine);
   const auto ending = machine->run();
+  // Nobody asks for anything any more.
+  control.reset();
   stopper.set_machine(nullptr);
   TRY_LET(const int code, finish(*machine, ending));
   return signals.caught() == 0 ? code : 128 + signals.caught();

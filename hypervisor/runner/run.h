@@ -34,6 +34,7 @@ class Run final : public tools::Verb {
 
   MachinePlan plan_;
   ConsoleOptions console_options_;
+  std::optional<std::string> control_;
   std::optional<std::string> report_;
   bool stays_down_ = false;
 };

@@ -2,17 +2,39 @@
 // them, and the images.
 #pragma once
 
+#include <map>
+
 #include "hypervisor/hyperv/hypercalls.h"
-#include "image/image.h"
+#include "hypervisor/runner/open_disk.h"
+#include "vsp-storage/scsi/optical_unit.h"
 #include "vsp-storage/storvsp/controller.h"
-#include "vsp-storage/storvsp/throttle.h"
 
 namespace vhdkit::hypervisor {
 
-struct DiskPlan {
-  std::string path;
-  image::OpenOptions open;  // writable unless it is to be read-only
-  storvsp::Limits limits;
+// Where the guest finds a disk. Numbers are spread over the controllers in turn.
+struct Place {
+  unsigned number;
+  unsigned controller;
+  uint8_t lun;
+};
+
+// What a disk is now.
+struct DiskStatus {
+  Place place;
+  std::string path;  // of the image that is written: a child, after a snapshot
+  image::Format format;
+  uint64_t size_bytes;
+  bool is_read_only;
+  std::optional<std::string> undo_of;  // the path is that of an undo disk: the disk's own
+};
+struct DriveStatus {
+  Place place;
+  std::optional<std::string> medium;  // nothing: it is empty
+};
+struct Snapshot {
+  unsigned number;     // of the disk
+  std::string parent;  // stays as it is from now on
+  std::string child;   // has taken its place
 };
 
 // Thread-safe for the guest's side (Connections, slot_is_free()); the rest is for one thread that
@@ -26,19 +48,43 @@ class Storage final : public Connections {
     unsigned controller_count = 1;
     unsigned sub_channel_count = 0;  // of each controller, beside its first channel
     unsigned worker_count = 1;
-    vmbus::Server::Log log;  // what was wrong with something that the guest did
+    std::optional<UndoEnd> undo;  // writable disks have undo disks, and that becomes of them
+    // What was wrong with something that the guest did, and what an image warns of.
+    vmbus::Server::Log log = [](const std::string&) {};
+    // What people should know besides.
+    std::function<void(const std::string&)> tell = [](const std::string&) {};
   };
 
   // Memory and partition outlive it. Errors: those of the system.
   static Result<std::unique_ptr<Storage>> create(vmbus::GuestMemory& memory,
                                                  vmbus::Partition& partition,
                                                  const Options& options);
-  // Closes what was not closed.
+  // Without close(), as abandon().
   ~Storage() override;
 
-  // Opens the image and puts it in: disks go to the controllers in turn, each to the next free
-  // unit. What the image warns of is returned. Errors: those of Image::open(), naming the file.
-  Result<std::vector<std::string>> attach(const DiskPlan& plan);
+  // Whether attach() can give it the undo disk that is wanted; only reads. Errors: check_undo()'s.
+  Result<void> check(const DiskPlan& plan);
+  // Opens the image and puts it in at the lowest number that is free; a guest that runs is told.
+  // Returns the number. Errors: those of open_disk(); out_of_range: no number is free.
+  Result<unsigned> attach(const DiskPlan& plan);
+  // Takes the disk from the guest, which is told: requests that run are finished, those that wait
+  // fail. Then the image is closed, and its undo disk ended as wanted. Errors: not_found; those of
+  // close_disk(): it is gone all the same.
+  Result<void> detach(unsigned number);
+
+  // Children take the places of all these images, at one moment: requests wait meanwhile, and those
+  // that run are finished, so all children together hold what a plug that was pulled would leave.
+  // Empty: of all writable disks. All or none. Errors: not_found; read_only; unsupported: an undo
+  // disk, or a format without children; as move_to_child(). A disk that could not be opened again
+  // after that fails all its requests, which the error says.
+  Result<std::vector<Snapshot>> snapshot(std::vector<unsigned> numbers);
+
+  // Puts an ISO image into the DVD drive, instead of what was in it; the guest sees the change.
+  // The first time it gets the drive, at the lowest number that is free. Errors: corrupt: no ISO
+  // image; as Image::open() and attach(). Then the drive is as it was.
+  Result<void> insert_medium(const std::string& path);
+  // Takes it out, whether the guest has locked it or not. Errors: not_found: there is none.
+  Result<void> eject_medium();
 
   HypercallStatus post_message(uint32_t connection_id, std::span<const std::byte> message) override;
   HypercallStatus signal_event(uint32_t connection_id) override;
@@ -48,34 +94,60 @@ class Storage final : public Connections {
   // As if the guest had been switched off: returns when nothing of it runs any more. REQUIRES: no
   // processor runs.
   void reset();
-  // After reset(): closes all images, whatever happens to some of them. Errors: the first one.
+  // After reset(): closes all images and ends their undo disks, whatever happens to some of them.
+  // Errors: the first one.
   Result<void> close();
+  // The same where the guest has never run: undo disks that were made for it are removed, and those
+  // of earlier runs stay.
+  Result<void> abandon();
 
+  std::vector<DiskStatus> disks() const;
+  std::optional<DriveStatus> drive() const;
   // Channels and units of all controllers, with what was counted of them, as JSON.
   std::string report();
 
  private:
-  struct OpenDisk {
-    std::shared_ptr<image::Image> image;
+  struct Drive {
+    Place place;
     storvsp::Worker* owner;
-    bool is_writable;
+    std::shared_ptr<scsi::OpticalUnit> unit;
+    std::shared_ptr<image::Image> medium;  // null: none
   };
 
-  Storage() = default;
+  explicit Storage(const Options& options)
+      : undo_(options.undo), log_(options.log), tell_(options.tell) {}
   Result<void> start(vmbus::GuestMemory& memory, vmbus::Partition& partition,
                      const Options& options);
-  Result<OpenDisk> open(const DiskPlan& plan);
-  storvsp::Controller::Unit unit_of(const OpenDisk& disk, const DiskPlan& plan);
-  Result<void> close(OpenDisk& disk);
+  Result<Place> free_place() const;
+  storvsp::Worker* owner_of(const Place& place) const;
+  std::vector<storvsp::Controller::DiskView> views_of(storvsp::Controller::DiskView disk,
+                                                      const storvsp::Worker* owner) const;
+  storvsp::Controller::Unit unit_of(const OpenDisk& disk, const Place& place,
+                                    const storvsp::Limits& limits);
+  Result<void> attach(const Place& place, storvsp::Controller::Unit unit);
+  Result<OpenDisk*> find(unsigned number);
+  Place place_of(unsigned number) const;
+  Result<std::vector<unsigned>> disks_for_snapshot(std::vector<unsigned> numbers);
+  Result<std::vector<Snapshot>> move_to_children(const std::vector<unsigned>& numbers);
+  Result<std::shared_ptr<image::Image>> open_medium(const std::string& path,
+                                                    storvsp::Worker& owner) const;
+  Result<void> add_drive();
+  void exchange_medium(std::shared_ptr<image::Image> medium);
+  Result<void> close(OpenDisk& disk, std::optional<UndoEnd> undo_end);
+  Result<void> close_all(bool has_run);
   void take_controllers_away();
   void hear_free_slot() { server_->slot_is_free(); }
 
+  std::optional<UndoEnd> undo_;
+  vmbus::Server::Log log_;
+  std::function<void(const std::string&)> tell_;
   std::unique_ptr<storvsp::WorkerThread> control_;
   std::vector<std::unique_ptr<storvsp::WorkerThread>> worker_threads_;
   std::vector<storvsp::Worker*> workers_;
   std::unique_ptr<vmbus::Server> server_;  // of the control thread, as the controllers are
   std::vector<std::unique_ptr<storvsp::Controller>> controllers_;
-  std::vector<OpenDisk> disks_;
+  std::map<unsigned, OpenDisk> disks_;  // by number
+  std::optional<Drive> drive_;
   async::LetterTo<Storage, &Storage::hear_free_slot> free_slot_letter_{*this};
 };
 

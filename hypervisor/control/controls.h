@@ -1,0 +1,64 @@
+// What can be asked of a running guest from outside.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <variant>
+
+#include "support/result.h"
+#include "tools/json.h"
+
+namespace vhdkit::hypervisor {
+
+using tools::Json;
+
+// A disk of the guest's: its number, as status has it, or the path of its file.
+using DiskName = std::variant<uint64_t, std::string>;
+
+// One call at a time, on a thread that is none of the guest's; each returns when it is done, and is
+// bounded in time. Errors of all: busy, while the guest is switched on, off or restarted.
+class Controls {
+ public:
+  virtual ~Controls() = default;
+
+  // State, time since power-on, processors, memory, console, disks.
+  virtual Json status() = 0;
+  // What was counted of exits, channels and disks.
+  virtual Json counters() = 0;
+
+  // Stops the processors, each between two of the guest's instructions. What the guest has asked of
+  // its disks is done meanwhile. Its clocks (time stamp counters, reference time) stop too, so that
+  // to the guest no time passes: nothing times out, and its time of day is behind afterwards.
+  // Timers that ran out meanwhile fire at once when it goes on. Once more: nothing. Errors: busy,
+  // also: a processor cannot stop, since what it says on its console is not read.
+  virtual Result<void> pause() = 0;
+  // Errors: io: KVM does not go on.
+  virtual Result<void> resume() = 0;
+  // As a plug does: what the guest has not flushed is lost.
+  virtual Result<void> power_off() = 0;
+  // A restart, as by a button, also of a paused guest and one that is to stay off after restarts of
+  // its own. Disks and console stay.
+  virtual Result<void> reset() = 0;
+
+  // words: as --disk takes them, "FILE[,OPTION...]". The guest is told that there is a disk more.
+  // Returns its number, as "disk". Errors: invalid_argument (the words); those of the image.
+  virtual Result<Json> add_disk(const std::string& words) = 0;
+  // Requests that run are finished, and the guest is told that the disk has gone. Errors:
+  // not_found; those of closing the image.
+  virtual Result<void> remove_disk(const DiskName& name) = 0;
+  // A differencing child takes the place of the disk's image, or, without a name, those of all
+  // writable disks at one moment, while the guest runs. The images that were there stay as they
+  // are: as after a crash, to who looks into them. Returns the children, as "snapshots". Errors:
+  // not_found; read_only; unsupported: a disk that cannot have a child, or has an undo disk; those
+  // of making the children. Then nothing has changed.
+  virtual Result<Json> snapshot(const std::optional<DiskName>& name) = 0;
+
+  // Puts an ISO image into the DVD drive, which the machine gets with its first one; what was in it
+  // is taken out, whether the guest has locked it or not. Errors: corrupt: it is none; those of the
+  // image.
+  virtual Result<void> insert_media(const std::string& path) = 0;
+  // Errors: not_found: there is no medium.
+  virtual Result<void> eject_media() = 0;
+};
+
+}  // namespace vhdkit::hypervisor

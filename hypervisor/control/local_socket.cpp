@@ -1,0 +1,52 @@
+#include "hypervisor/control/local_socket.h"
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace vhdkit::hypervisor {
+namespace {
+
+Descriptor new_socket() {
+  return Descriptor(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+}
+
+const sockaddr* generic(const sockaddr_un& address) {
+  return reinterpret_cast<const sockaddr*>(&address);
+}
+
+// Whoever made the socket was killed: nobody listens there any more.
+bool is_left_behind(const sockaddr_un& address) {
+  const Descriptor probe = new_socket();
+  return ::connect(probe.number(), generic(address), sizeof address) != 0 && errno == ECONNREFUSED;
+}
+
+bool is_socket(const std::string& path) {
+  struct stat status{};
+  return lstat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode);
+}
+
+}  // namespace
+
+Result<Descriptor> listen_at(const std::string& path, const ListenOptions& options) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path)
+    return fail(Errc::invalid_argument, "is too long for a socket's name");
+  std::memcpy(address.sun_path, path.data(), path.size());
+  if (is_socket(path) && is_left_behind(address)) unlink(path.c_str());
+  Descriptor listener = new_socket();
+  // Linux gives a socket's file the mode of the socket, less the umask: unix(7) and umask(2).
+  const bool has_mode = listener.is_open() && (!options.mode.has_value() ||
+                                               fchmod(listener.number(), *options.mode) == 0);
+  if (!has_mode || bind(listener.number(), generic(address), sizeof address) != 0 ||
+      ::listen(listener.number(), options.backlog) != 0)
+    return fail_errno(errno, "a socket to listen on");
+  return listener;
+}
+
+}  // namespace vhdkit::hypervisor

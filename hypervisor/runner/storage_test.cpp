@@ -1,0 +1,329 @@
+#include "hypervisor/runner/storage.h"
+
+#include <doctest/doctest.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "tests/support/images_on_disk.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/vsp/host.h"
+
+namespace vhdkit::hypervisor {
+namespace {
+
+namespace fs = std::filesystem;
+using image::Format;
+using tests::make_image;
+using tests::value_in;
+using tests::write_sectors;
+using tests::write_to;
+
+DiskPlan plan_of(const std::string& path, bool writable = true) {
+  return {.path = path, .open = {.writable = writable}, .limits = {}};
+}
+
+// A machine's disks, whose guest was never switched on.
+struct Machine {
+  explicit Machine(std::optional<UndoEnd> undo = std::nullopt, unsigned controllers = 1) {
+    auto created =
+        Storage::create(memory, interrupts,
+                        {.controller_count = controllers,
+                         .worker_count = 2,
+                         .undo = undo,
+                         .log = [this](const std::string& line) { warnings.push_back(line); },
+                         .tell = [this](const std::string& line) { notes.push_back(line); }});
+    REQUIRE_OK(created);
+    storage = std::move(*created);
+  }
+  std::string disk(const std::string& name, Format format = Format::vhdx) {
+    make_image(folder.path(name), format);
+    return folder.path(name);
+  }
+  std::vector<unsigned> numbers() const {
+    std::vector<unsigned> all;
+    for (const DiskStatus& one : storage->disks()) all.push_back(one.place.number);
+    return all;
+  }
+  Result<void> end() {
+    storage->reset();
+    return storage->close();
+  }
+
+  tests::TemporaryFolder folder;
+  tests::FlatMemory memory{64};
+  tests::Interrupts interrupts;
+  std::vector<std::string> warnings;
+  std::vector<std::string> notes;
+  std::unique_ptr<Storage> storage;
+};
+
+// --- an open disk, with requests that come while its image changes ---
+
+class Bench {
+ public:
+  Bench() {
+    auto started = storvsp::WorkerThread::start({});
+    REQUIRE_OK(started);
+    thread_ = std::move(*started);
+  }
+  void open(OpenDisk& disk, const DiskPlan& plan, std::optional<UndoEnd> undo = std::nullopt) {
+    disk.owner = &worker();
+    REQUIRE_OK(worker().await([&] { return open_disk(plan, undo, disk); }));
+  }
+  void close(OpenDisk& disk, std::optional<UndoEnd> undo = std::nullopt) {
+    REQUIRE_OK(worker().await([&] { return close_disk(disk, undo); }));
+    worker().run([&] { disk.front.reset(); });
+  }
+  void write(OpenDisk& disk, uint64_t disk_offset, int value) {
+    REQUIRE_OK(worker().await([&] { return write_sectors(*disk.front, disk_offset, value); }));
+  }
+  storvsp::Worker& worker() { return thread_->worker(); }
+
+ private:
+  std::unique_ptr<storvsp::WorkerThread> thread_;
+};
+
+OpenDisk closed_disk() {
+  return {.owner = nullptr,
+          .path = {},
+          .undo = std::nullopt,
+          .open = {},
+          .image = nullptr,
+          .front = nullptr};
+}
+
+TEST_CASE("a child takes an image's place between two requests") {
+  for (const Format format : {Format::vhdx, Format::vhd}) {
+    tests::TemporaryFolder folder;
+    const std::string path = folder.path(format == Format::vhdx ? "disk.vhdx" : "disk.vhd");
+    make_image(path, format);
+    Bench bench;
+    OpenDisk disk = closed_disk();
+    bench.open(disk, plan_of(path));
+    bench.write(disk, 0, 1);
+    REQUIRE_OK(bench.worker().await([&] { return hold(disk); }));
+    // Comes while the disk is held, and waits: it is the child's.
+    std::thread other([&] { bench.write(disk, 4096, 2); });
+    REQUIRE_OK(bench.worker().await([&] { return move_to_child(disk); }));
+    bench.worker().run([&] { let_go(disk); });
+    other.join();
+    const std::string child = disk.image->path();
+    CHECK(child != path);
+    CHECK(value_in(path, 0) == 1);
+    CHECK(value_in(path, 4096) == 0);
+    bench.close(disk);
+    CHECK(value_in(child, 0) == 1);
+    CHECK(value_in(child, 4096) == 2);
+  }
+}
+
+// So long that its checkpoint's would be too long.
+std::string long_name() { return std::string(230, 'x') + ".vhdx"; }
+
+TEST_CASE("a child that cannot be made changes nothing") {
+  tests::TemporaryFolder folder;
+  const std::string path = folder.path(long_name());
+  make_image(path);
+  Bench bench;
+  OpenDisk disk = closed_disk();
+  bench.open(disk, plan_of(path));
+  bench.write(disk, 0, 1);
+  REQUIRE_OK(bench.worker().await([&] { return hold(disk); }));
+  std::thread other([&] { bench.write(disk, 4096, 2); });
+  const auto failed = bench.worker().await([&] { return move_to_child(disk); });
+  CHECK_FALSE(failed.has_value());
+  bench.worker().run([&] { let_go(disk); });
+  other.join();
+  CHECK(disk.image->path() == path);
+  bench.close(disk);
+  CHECK(value_in(path, 0) == 1);
+  CHECK(value_in(path, 4096) == 2);
+}
+
+TEST_CASE("a disk that cannot be opened again fails what comes") {
+  tests::TemporaryFolder folder;
+  const std::string inner = folder.path("folder");
+  fs::create_directory(inner);
+  const std::string path = inner + "/disk.vhdx";
+  make_image(path);
+  Bench bench;
+  OpenDisk disk = closed_disk();
+  bench.open(disk, plan_of(path));
+  bench.write(disk, 0, 1);
+  REQUIRE_OK(bench.worker().await([&] { return hold(disk); }));
+  fs::rename(inner, inner + "-moved");
+  const auto failed = bench.worker().await([&] { return move_to_child(disk); });
+  REQUIRE_FAILS(Errc::io, "could not be opened again", failed);
+  bench.worker().run([&] { let_go(disk); });
+  const auto flushed = bench.worker().await([&] { return disk.front->flush(); });
+  REQUIRE_FAILS(Errc::io, "not open any more", flushed);
+  bench.close(disk);
+  CHECK(value_in(inner + "-moved/disk.vhdx", 0) == 1);
+}
+
+TEST_CASE("a snapshot of several disks is taken back where one fails") {
+  Machine machine;
+  const std::string first = machine.disk("a.vhdx");
+  REQUIRE_OK(machine.storage->attach(plan_of(first)));
+  REQUIRE_OK(machine.storage->attach(plan_of(machine.disk(long_name()))));
+  CHECK_FALSE(machine.storage->snapshot({}).has_value());
+  CHECK(machine.storage->disks()[0].path == first);
+  CHECK(std::distance(fs::directory_iterator(machine.folder.path("")), {}) == 2);
+  REQUIRE_OK(machine.storage->snapshot({0}));
+  REQUIRE_OK(machine.end());
+}
+
+// --- disks that come and go ---
+
+TEST_CASE("disks have the lowest free number, and their places by it") {
+  Machine machine(std::nullopt, 2);
+  for (unsigned i = 0; i < 4; ++i) {
+    const auto number = machine.storage->attach(plan_of(machine.disk(std::to_string(i) + ".vhdx")));
+    REQUIRE_OK(number);
+    CHECK(*number == i);
+  }
+  REQUIRE_OK(machine.storage->detach(1));
+  REQUIRE_FAILS(Errc::not_found, "no disk 1", machine.storage->detach(1));
+  CHECK(machine.numbers() == std::vector<unsigned>{0, 2, 3});
+  // Its image is closed: somebody else may write it.
+  write_to(machine.folder.path("1.vhdx"), 0, 7);
+  CHECK(*machine.storage->attach(plan_of(machine.folder.path("1.vhdx"))) == 1);
+  const DiskStatus last = machine.storage->disks().back();
+  CHECK(last.place.controller == 1);
+  CHECK(last.place.lun == 1);
+  REQUIRE_OK(machine.end());
+}
+
+TEST_CASE("there are so many disks at most") {
+  Machine machine;
+  const std::string path = machine.disk("a.vhdx");
+  for (unsigned i = 0; i < Storage::max_disks; ++i)
+    REQUIRE_OK(machine.storage->attach(plan_of(path, false)));
+  REQUIRE_FAILS(Errc::out_of_range, "64 disks", machine.storage->attach(plan_of(path, false)));
+  REQUIRE_OK(machine.storage->detach(17));
+  CHECK(*machine.storage->attach(plan_of(path, false)) == 17);
+  REQUIRE_OK(machine.end());
+}
+
+TEST_CASE("which disks get children") {
+  Machine machine;
+  const std::string first = machine.disk("a.vhdx");
+  const std::string second = machine.disk("b.vhd", Format::vhd);
+  const std::string third = machine.disk("c.vhdx");
+  REQUIRE_OK(machine.storage->attach(plan_of(first)));
+  REQUIRE_OK(machine.storage->attach(plan_of(second)));
+  REQUIRE_OK(machine.storage->attach(plan_of(third, false)));
+  const auto all = machine.storage->snapshot({});
+  REQUIRE_OK(all);
+  REQUIRE(all->size() == 2);
+  CHECK((*all)[0].parent == first);
+  CHECK((*all)[1].parent == second);
+  CHECK((*all)[1].child == machine.storage->disks()[1].path);
+  // And once more, one of them.
+  const auto one = machine.storage->snapshot({1});
+  REQUIRE_OK(one);
+  CHECK((*one)[0].parent == (*all)[1].child);
+  REQUIRE_FAILS(Errc::read_only, third, machine.storage->snapshot({2}));
+  REQUIRE_FAILS(Errc::not_found, "no disk 9", machine.storage->snapshot({9}));
+  // A raw disk among them: none of them.
+  const std::string raw = machine.folder.path("d.raw");
+  std::ofstream(raw) << std::string(4096, 'x');
+  REQUIRE_OK(machine.storage->attach(plan_of(raw)));
+  REQUIRE_FAILS(Errc::unsupported, "a raw disk", machine.storage->snapshot({}));
+  CHECK(machine.storage->disks()[0].path == (*all)[0].child);
+  REQUIRE_OK(machine.end());
+}
+
+// --- undo disks ---
+
+TEST_CASE("undo disks end with the run, or with the disk") {
+  Machine machine(UndoEnd::discard);
+  const std::string first = machine.disk("a.vhdx");
+  const std::string second = machine.disk("b.vhdx");
+  const std::string read_only = machine.disk("c.vhdx");
+  for (const std::string& path : {first, second})
+    REQUIRE_OK(machine.storage->attach(plan_of(path)));
+  REQUIRE_OK(machine.storage->attach(plan_of(read_only, false)));
+  CHECK(fs::exists(first + ".undo.avhdx"));
+  CHECK_FALSE(fs::exists(read_only + ".undo.avhdx"));
+  CHECK(machine.storage->disks()[0].undo_of == first);
+  REQUIRE_FAILS(Errc::unsupported, "undo disk", machine.storage->snapshot({}));
+  REQUIRE_OK(machine.storage->detach(0));
+  CHECK_FALSE(fs::exists(first + ".undo.avhdx"));
+  CHECK(fs::exists(second + ".undo.avhdx"));
+  REQUIRE_OK(machine.end());
+  CHECK_FALSE(fs::exists(second + ".undo.avhdx"));
+  CHECK(machine.warnings.empty());
+}
+
+TEST_CASE("a machine that does not come to be leaves no undo disk behind") {
+  Machine machine(UndoEnd::keep);
+  const std::string first = machine.disk("a.vhdx");
+  const std::string second = machine.disk("b.vhdx");
+  const std::string left = second + ".undo.avhdx";
+  make_image(left, Format::vhdx, second);
+  REQUIRE_OK(machine.storage->attach(plan_of(first)));
+  REQUIRE_OK(machine.storage->attach(plan_of(second)));
+  machine.storage.reset();
+  CHECK_FALSE(fs::exists(first + ".undo.avhdx"));
+  CHECK(fs::exists(left));  // an earlier run's
+}
+
+TEST_CASE("a kept undo disk is told of") {
+  Machine machine(UndoEnd::keep);
+  const std::string path = machine.disk("a.vhdx");
+  REQUIRE_OK(machine.storage->attach(plan_of(path)));
+  REQUIRE_OK(machine.end());
+  REQUIRE(machine.notes.size() == 1);
+  CHECK(machine.notes[0].find(path + ".undo.avhdx") != std::string::npos);
+  CHECK(fs::exists(path + ".undo.avhdx"));
+}
+
+// --- the DVD drive ---
+
+std::string make_iso(const std::string& path, const char* identifier = "CD001") {
+  std::string content(64 << 10, '\0');
+  content.replace(16 * 2048 + 1, 5, identifier);
+  std::ofstream(path) << content;
+  return path;
+}
+
+TEST_CASE("media come and go") {
+  Machine machine;
+  REQUIRE_OK(machine.storage->attach(plan_of(machine.disk("a.vhdx"))));
+  CHECK_FALSE(machine.storage->drive().has_value());
+  REQUIRE_FAILS(Errc::not_found, "no medium", machine.storage->eject_medium());
+  const std::string first = make_iso(machine.folder.path("first.iso"));
+  const std::string second = make_iso(machine.folder.path("second.iso"), "NSR02");
+  REQUIRE_OK(machine.storage->insert_medium(first));
+  REQUIRE(machine.storage->drive().has_value());
+  CHECK(machine.storage->drive()->place.number == 1);
+  CHECK(machine.storage->drive()->medium == first);
+  // The drive's number is taken.
+  CHECK(*machine.storage->attach(plan_of(machine.disk("b.vhdx"))) == 2);
+  REQUIRE_FAILS(Errc::not_found, "no disk 1", machine.storage->detach(1));
+  REQUIRE_OK(machine.storage->insert_medium(second));
+  CHECK(machine.storage->drive()->medium == second);
+  REQUIRE_FAILS(Errc::corrupt, "no ISO image",
+                machine.storage->insert_medium(machine.disk("c.vhdx")));
+  CHECK(machine.storage->drive()->medium == second);
+  REQUIRE_OK(machine.storage->eject_medium());
+  CHECK_FALSE(machine.storage->drive()->medium.has_value());
+  REQUIRE_OK(machine.storage->insert_medium(first));
+  REQUIRE_OK(machine.end());
+}
+
+TEST_CASE("what is no ISO image makes no drive") {
+  Machine machine;
+  const std::string path = machine.folder.path("x.iso");
+  for (const size_t size : {size_t{0}, size_t{100}, size_t{1} << 20}) {
+    std::ofstream(path) << std::string(size, 'x');
+    CHECK_FALSE(machine.storage->insert_medium(path).has_value());
+    CHECK_FALSE(machine.storage->drive().has_value());
+  }
+  REQUIRE_OK(machine.end());
+}
+
+}  // namespace
+}  // namespace vhdkit::hypervisor

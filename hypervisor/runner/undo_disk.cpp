@@ -1,0 +1,184 @@
+#include "hypervisor/runner/undo_disk.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "async/file.h"
+#include "image/merge.h"
+#include "image/snapshot.h"
+
+namespace vhdkit::hypervisor {
+namespace {
+
+namespace fs = std::filesystem;
+
+image::OpenOptions reading(image::OpenOptions options) {
+  options.writable = false;
+  return options;
+}
+
+image::OpenOptions options_for_child(const std::string& parent, image::OpenOptions options) {
+  options.format = std::nullopt;
+  options.parent_path = parent;
+  return options;
+}
+
+bool is_there(const std::string& path) {
+  struct stat status{};
+  return lstat(path.c_str(), &status) == 0;
+}
+
+Async<image::Format> format_of(async::Loop& loop, std::string path, image::OpenOptions options) {
+  CO_TRY_LET(const auto image, co_await image::Image::open(loop, path, options));
+  const image::Format format = image->format();
+  if (format != image::Format::vhd && format != image::Format::vhdx)
+    co_return fail(
+        Errc::unsupported,
+        fmt::format("{}: a {} disk has no undo disk; vhd convert makes it a VHDX, or ,ro "
+                    "behind it keeps it as it is",
+                    path, image::format_name(format)));
+  co_return format;
+}
+
+// Proves that what lies there is the image's child: it names the image's identity.
+Async<void> check_left_child(async::Loop& loop, const std::string& child, const std::string& path,
+                             const image::OpenOptions& options) {
+  const image::OpenOptions child_options = reading(options_for_child(path, options));
+  const auto image = co_await image::Image::open(loop, child, child_options);
+  if (!image && image.error().code == Errc::busy) co_return std::unexpected(image.error());
+  if (!image)
+    co_return fail(Errc::exists,
+                   fmt::format("{}: has the name of the undo disk of {}, and is none: "
+                               "{}",
+                               child, path, image.error().message));
+  if ((*image)->links().size() < 2)
+    co_return fail(
+        Errc::exists,
+        fmt::format("{}: has the name of the undo disk of {}, and has no parent", child, path));
+  co_return Result<void>();
+}
+
+// The name is gone, durably: it must not come back with changes that were discarded.
+Result<void> remove_durably(const std::string& path) {
+  if (unlink(path.c_str()) != 0) return fail_errno(errno, path + ": removing");
+  const fs::path parent = fs::path(path).parent_path();
+  const std::string folder = parent.empty() ? "." : parent.string();
+  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) return fail_errno(errno, folder);
+  const int synced = fsync(descriptor);
+  const int error = errno;
+  ::close(descriptor);
+  if (synced != 0 && error != EINVAL) return fail_errno(error, folder + ": flushing");
+  return {};
+}
+
+// Nobody who uses it loses it.
+Result<void> discard(async::Loop& loop, const std::string& child) {
+  TRY_LET(const auto locked,
+          async::SystemFile::open(loop, child, async::SystemFile::Access::read_write));
+  return remove_durably(child);
+}
+
+Async<void> merge(async::Loop& loop, std::string child, bool dry_run) {
+  const image::MergeOptions options{.into = std::nullopt, .dry_run = dry_run};
+  const image::OpenOptions open_options;
+  auto merged = co_await image::merge(loop, child, options, open_options, nullptr);
+  if (!merged) co_return std::unexpected(std::move(merged).error());
+  co_return Result<void>();
+}
+
+// What an earlier run has left; the note on it.
+Async<std::string> settle_left_child(async::Loop& loop, const std::string& child,
+                                     const std::string& path, UndoEnd end) {
+  switch (end) {
+    case UndoEnd::keep:
+      co_return fmt::format("{}: goes on with the changes of an earlier run, in {}", path, child);
+    case UndoEnd::merge:
+      CO_TRY(co_await merge(loop, child, false));
+      co_return fmt::format("{}: the changes of an earlier run, in {}, were merged into it", path,
+                            child);
+    case UndoEnd::discard:
+      CO_TRY(discard(loop, child));
+      co_return fmt::format("{}: the changes of an earlier run, in {}, were discarded", path,
+                            child);
+  }
+  __builtin_unreachable();
+}
+
+Async<void> make_child(async::Loop& loop, const std::string& child, const std::string& path,
+                       const image::OpenOptions& options, UndoEnd end) {
+  const image::OpenOptions parent_options = reading(options);
+  const image::SnapshotOptions snapshot_options{.child_path = child};
+  auto made = co_await image::snapshot(loop, path, snapshot_options, parent_options);
+  CO_TRY(std::move(made));
+  if (end != UndoEnd::merge) co_return Result<void>();
+  // What would be refused at the end is refused now.
+  auto can_be_merged = co_await merge(loop, child, true);
+  if (!can_be_merged) (void)discard(loop, child);
+  co_return can_be_merged;
+}
+
+}  // namespace
+
+std::optional<UndoEnd> parse_undo_end(std::string_view word) {
+  if (word == "keep") return UndoEnd::keep;
+  if (word == "merge") return UndoEnd::merge;
+  if (word == "discard") return UndoEnd::discard;
+  return std::nullopt;
+}
+
+std::string undo_path(const std::string& path, image::Format format) {
+  std::error_code ignored;
+  const bool is_link = fs::is_symlink(path, ignored);
+  const fs::path real = is_link ? fs::weakly_canonical(path, ignored) : fs::path(path);
+  return (real.empty() ? path : real.string()) +
+         (format == image::Format::vhd ? ".undo.avhd" : ".undo.avhdx");
+}
+
+Async<void> check_undo(async::Loop& loop, const std::string& path,
+                       const image::OpenOptions& options) {
+  const image::OpenOptions read_options = reading(options);
+  const auto format = co_await format_of(loop, path, read_options);
+  CO_TRY(format);
+  co_return Result<void>();
+}
+
+Async<UndoDisk> begin_undo(async::Loop& loop, const std::string& path,
+                           const image::OpenOptions& options, UndoEnd end) {
+  const image::OpenOptions read_options = reading(options);
+  CO_TRY_LET(const image::Format format, co_await format_of(loop, path, read_options));
+  UndoDisk undo{.path = undo_path(path, format), .is_new = true, .notes = {}};
+  if (is_there(undo.path)) {
+    CO_TRY(co_await check_left_child(loop, undo.path, path, options));
+    CO_TRY_LET(std::string note, co_await settle_left_child(loop, undo.path, path, end));
+    undo.notes.push_back(std::move(note));
+    undo.is_new = end != UndoEnd::keep;
+  }
+  if (undo.is_new) CO_TRY(co_await make_child(loop, undo.path, path, options, end));
+  co_return std::move(undo);
+}
+
+Async<std::unique_ptr<image::Image>> open_undo(async::Loop& loop, const UndoDisk& undo,
+                                               const std::string& path,
+                                               const image::OpenOptions& options) {
+  const image::OpenOptions child_options = options_for_child(path, options);
+  co_return co_await image::Image::open(loop, undo.path, child_options);
+}
+
+Async<void> finish_undo(async::Loop& loop, const std::string& child, UndoEnd end) {
+  Result<void> finished;
+  if (end == UndoEnd::discard) finished = discard(loop, child);
+  if (end == UndoEnd::merge) finished = co_await merge(loop, child, false);
+  if (finished) co_return finished;
+  co_return fail(
+      finished.error().code,
+      fmt::format("{}: the changes of this run stay there, since they could not be {}; "
+                  "vhd merge puts them into the disk: {}",
+                  child, end == UndoEnd::merge ? "merged" : "discarded", finished.error().message));
+}
+
+}  // namespace vhdkit::hypervisor

@@ -1,0 +1,54 @@
+// Undo disks: a run's changes go into a differencing child, and what becomes of them is decided
+// afterwards.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "image/image.h"
+
+namespace vhdkit::hypervisor {
+
+// What becomes of the changes at the end of the run.
+enum class UndoEnd : uint8_t {
+  keep,     // they stay in the child, and the next run goes on with them
+  merge,    // into the disk; the child is removed
+  discard,  // the child is removed
+};
+std::optional<UndoEnd> parse_undo_end(std::string_view word);
+
+// The child of "disk.vhdx" is "disk.vhdx.undo.avhdx", beside the file itself where the path is a
+// link; a VHD's ends with ".undo.avhd".
+std::string undo_path(const std::string& path, image::Format format);
+
+struct UndoDisk {
+  std::string path;                // of the child
+  bool is_new = false;             // nothing was written to it yet
+  std::vector<std::string> notes;  // what people should know of how it came to be
+};
+
+// Whether the image can have an undo disk at all; only reads. Errors: unsupported: a raw file, or
+// another format without children; as Image::open().
+Async<void> check_undo(async::Loop& loop, const std::string& path,
+                       const image::OpenOptions& options);
+
+// Makes the child. Where an earlier run has left one, because it was to be kept or because the
+// runner was killed, first that is done with it what is asked for now: it is merged, discarded, or,
+// kept, taken for this run. The image itself is written only by a merge. Errors: exists (a file of
+// that name that is no child of the image: it stays); busy (another run has it); invalid_argument
+// (merge: the image has other children, which would be lost); as check_undo(), image::snapshot()
+// and image::merge(). Then no child was made, and an earlier one is there as it was.
+Async<UndoDisk> begin_undo(async::Loop& loop, const std::string& path,
+                           const image::OpenOptions& options, UndoEnd end);
+
+// Opens the child for writing, as the disk.
+Async<std::unique_ptr<image::Image>> open_undo(async::Loop& loop, const UndoDisk& undo,
+                                               const std::string& path,
+                                               const image::OpenOptions& options);
+
+// After the child was closed: does what was asked for. Errors: those of the merge or of removing
+// it, saying what to do; then it is still there.
+Async<void> finish_undo(async::Loop& loop, const std::string& child, UndoEnd end);
+
+}  // namespace vhdkit::hypervisor

@@ -1,0 +1,41 @@
+// The control socket of a running vhd-run, from a client's side: JSON lines.
+#pragma once
+
+#include <string>
+
+#include "support/result.h"
+#include "tools/json.h"
+
+namespace vhdkit::tools {
+
+// What the runner answered: a result, or why it did not do it.
+struct ControlAnswer {
+  Json result;             // null where there is an error
+  std::string error_kind;  // "not-found"; empty: it was done
+  std::string error_message;
+};
+
+// A connection, for one request after the other.
+class ControlClient {
+ public:
+  // Errors: those of the system, naming the path.
+  static Result<ControlClient> connect(const std::string& path);
+  ControlClient(ControlClient&& other) noexcept;
+  ControlClient& operator=(ControlClient&&) = delete;
+  ~ControlClient();
+
+  // Sends {"command": name} with the members of `parameters`, and waits for its answer. Errors: io:
+  // the runner has gone, or what came is no answer.
+  Result<ControlAnswer> ask(std::string_view name, const Json& parameters);
+
+ private:
+  ControlClient(int socket, std::string path) : socket_(socket), path_(std::move(path)) {}
+  Result<void> send(const std::string& line);
+  Result<std::string> receive_line();
+
+  int socket_;
+  std::string path_;
+  std::string input_;  // behind the last line
+};
+
+}  // namespace vhdkit::tools

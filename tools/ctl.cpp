@@ -1,0 +1,179 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+
+#include "tools/console.h"
+#include "tools/control_client.h"
+#include "tools/control_text.h"
+#include "tools/options.h"
+#include "tools/text.h"
+#include "tools/verb.h"
+
+namespace vhdkit::tools {
+namespace {
+
+constexpr Example examples[] = {
+    {"A guest that can be asked",
+     "vhd-run --control /run/guest.ctl --kernel vmlinuz --disk a.vhdx"},
+    {"What does it do?", "vhd ctl /run/guest.ctl status"},
+    {"One more disk", "vhd ctl /run/guest.ctl add-disk data.vhdx"},
+    {"A backup of a running guest's disks: the parents stay as they are now",
+     "vhd ctl /run/guest.ctl snapshot"},
+    {"What was counted, for a program", "vhd ctl --output=json /run/guest.ctl counters"},
+};
+constexpr ExitCode exit_codes[] = {
+    {0, "it was done"},
+    {1, "the machine refused, and said why"},
+    {2, "nobody answers on the socket, or the words were wrong"},
+};
+constexpr Page ctl_page = {
+    .summary = "tells and changes what a running guest's machine does",
+    .synopsis = "[OPTION...] SOCKET COMMAND [ARGUMENT]",
+    .description =
+        "Speaks to vhd-run through the socket of its --control. Returns when the command was "
+        "done.\n\n"
+        "status: state, processors, memory, console, disks. counters: what was counted of disks, "
+        "channels and exits.\n\n"
+        "pause, resume: the processors stop, and the guest's clocks with them; nothing times out, "
+        "and its time of day is behind afterwards.\n\n"
+        "power-off, reset: as a plug and a button do; what the guest has not flushed is lost.\n\n"
+        "add-disk FILE[,OPTION...]: as vhd-run's --disk; the guest sees it at once. remove-disk "
+        "DISK: what runs is finished, and the disk leaves. DISK is a number or a file, as status "
+        "shows them.\n\n"
+        "snapshot [DISK]: a differencing child takes the place of the disk's image, or of all, "
+        "while the guest runs; the image that was there stays as it is, as after a crash. vhd "
+        "merge "
+        "puts the child back, once the guest is off.\n\n"
+        "insert-media FILE, eject-media: an ISO image in the machine's DVD drive.\n\n"
+        "The socket takes JSON lines from any program: {\"id\": 1, \"command\": \"status\"} is "
+        "answered with {\"id\": 1, \"result\": {...}} or with an \"error\" that has \"kind\" and "
+        "\"message\".",
+    .examples = examples,
+    .exit_codes = exit_codes,
+};
+
+enum class Takes : uint8_t { nothing, new_disk, disk, perhaps_disk, file };
+
+struct Command {
+  std::string_view name;
+  Takes takes;
+  std::string (*text)(const Json& result);  // for people; null: nothing is said
+};
+
+constexpr Command commands[] = {
+    {"status", Takes::nothing, status_text},
+    {"counters", Takes::nothing, counters_text},
+    {"pause", Takes::nothing, nullptr},
+    {"resume", Takes::nothing, nullptr},
+    {"power-off", Takes::nothing, nullptr},
+    {"reset", Takes::nothing, nullptr},
+    {"add-disk", Takes::new_disk, added_disk_text},
+    {"remove-disk", Takes::disk, nullptr},
+    {"snapshot", Takes::perhaps_disk, snapshots_text},
+    {"insert-media", Takes::file, nullptr},
+    {"eject-media", Takes::nothing, nullptr},
+};
+
+Result<const Command*> find_command(const std::string& name) {
+  const auto found = std::ranges::find(commands, name, &Command::name);
+  if (found != std::end(commands)) return found;
+  std::string all;
+  for (const Command& command : commands)
+    all += (all.empty() ? "" : ", ") + std::string(command.name);
+  return fail(Errc::invalid_argument,
+              fmt::format("there is no command \"{}\": {}", printable(name), all));
+}
+
+// The runner has a folder of its own.
+std::string absolute(const std::string& path) {
+  std::error_code ignored;
+  const auto whole = std::filesystem::absolute(path, ignored);
+  return whole.empty() ? path : whole.string();
+}
+
+// Before a disk's words, where commas stand twice.
+std::string absolute_words(const std::string& words) {
+  if (words.starts_with('/')) return words;
+  std::string folder;
+  for (const char letter : absolute("x")) folder += letter == ',' ? ",," : std::string(1, letter);
+  folder.pop_back();
+  return folder + words;
+}
+
+// Digits are a number; "./7" is a file.
+Json disk_name(const std::string& name) {
+  uint64_t number = 0;
+  const auto [rest, error] = std::from_chars(name.data(), name.data() + name.size(), number);
+  if (error == std::errc() && rest == name.data() + name.size()) return number;
+  return absolute(name);
+}
+
+Result<Json> parameters_of(const Command& command, const std::optional<std::string>& argument) {
+  const bool takes_one = command.takes != Takes::nothing;
+  if (argument && !takes_one)
+    return fail(Errc::invalid_argument, fmt::format("{} takes no argument", command.name));
+  if (!argument && takes_one && command.takes != Takes::perhaps_disk)
+    return fail(Errc::invalid_argument,
+                fmt::format("{} needs {}", command.name,
+                            command.takes == Takes::disk ? "a disk" : "a file"));
+  if (!argument) return Json::object();
+  switch (command.takes) {
+    case Takes::new_disk:
+      return Json{{"disk", absolute_words(*argument)}};
+    case Takes::disk:
+    case Takes::perhaps_disk:
+      return Json{{"disk", disk_name(*argument)}};
+    case Takes::file:
+      return Json{{"filename", absolute(*argument)}};
+    case Takes::nothing:
+      break;
+  }
+  return Json::object();
+}
+
+class Ctl final : public Verb {
+ public:
+  const Page& page() const override { return ctl_page; }
+  int failure_code() const override { return 2; }
+
+  void declare(Arguments& arguments) override {
+    arguments.positional("SOCKET", socket_, "The machine's control socket.");
+    arguments.positional("COMMAND", command_, "What it shall do.");
+    arguments.optional_positional("ARGUMENT", into(argument_), "Of the command.");
+    output_.declare(arguments);
+  }
+
+  Result<int> run(async::Loop&) override {
+    TRY_LET(const Command* const command, find_command(command_));
+    TRY_LET(const Json parameters, parameters_of(*command, argument_));
+    TRY_LET(ControlClient client, ControlClient::connect(socket_));
+    TRY_LET(const ControlAnswer answer, client.ask(command->name, parameters));
+    if (!answer.error_kind.empty()) {
+      complain(printable(answer.error_message));
+      if (output_.json)
+        print(json_text(
+            {{"error", {{"kind", answer.error_kind}, {"message", answer.error_message}}}}));
+      return 1;
+    }
+    if (output_.json) {
+      print(json_text(answer.result));
+    } else if (command->text != nullptr) {
+      print(command->text(answer.result));
+    }
+    return 0;
+  }
+
+ private:
+  std::string socket_;
+  std::string command_;
+  std::optional<std::string> argument_;
+  OutputArguments output_;
+};
+
+}  // namespace
+
+std::unique_ptr<Verb> make_ctl() { return std::make_unique<Ctl>(); }
+
+}  // namespace vhdkit::tools
