@@ -1,0 +1,164 @@
+"""A guest that is looked at and steered through the control socket of its runner."""
+import os
+import stat
+import time
+
+import pytest
+from cases import boots, machine, raw_of, root, shell, workshop  # noqa: F401, fixtures
+from conftest import MIB, run, run_ok
+from controls import Control
+
+# Clients that do what they should not, all at once; the machine has python3.
+BAD_CLIENTS = r"""
+import socket, sys
+def client():
+    one = socket.socket(socket.AF_UNIX)
+    one.connect(sys.argv[1])
+    one.settimeout(60)
+    return one
+garbage = client()
+garbage.sendall(bytes(range(256)) * 40 + b"\n")
+assert b"bad-request" in garbage.recv(10000)
+long = client()
+for _ in range(10):
+    long.sendall(b"x" * (1 << 20))
+long.sendall(b"\n")
+assert b"bad-request" in long.recv(10000)
+silent = client()
+silent.setblocking(False)
+sent = 0
+try:
+    while sent < 64 << 20:
+        sent += silent.send(b'{"command": "counters"}\n' * 1000)
+except BlockingIOError:
+    pass
+assert sent < 64 << 20
+half = client()
+half.sendall(b'{"command": "reset"')
+half.close()
+many = [client() for _ in range(20)]
+answers = b""
+for one in many:
+    try:
+        one.sendall(b'{"command": "status"}\n')
+    except BrokenPipeError:
+        pass  # of too many: it was told so, and closed
+for one in many:
+    answers += one.recv(100000)
+assert b'"busy"' in answers and b'"running"' in answers
+print("done")
+"""
+
+
+@pytest.fixture
+def control(machine, tmp_path):
+    return Control(machine, tmp_path / "control")
+
+
+def test_status_counters_pause_and_resume(boots, control, root):
+    guest = boots.start([root], cpus=2, extra=control.option)
+    guest.boots()
+    status = control.ask("status")
+    assert (status["state"], status["processors"], status["memory"]) == ("running", 2, 512 * MIB)
+    assert status["console"] == "stdio" and status["uptime-seconds"] > 1
+    assert [(disk["disk"], disk["filename"], disk["format"], disk["read-only"]) for disk in status["disks"]] == [
+        (0, str(root), "vhdx", False)]
+    assert stat.S_IMODE(os.stat(control.path).st_mode) == 0o600
+    people = control.ctl("status")
+    assert people.code == 0 and str(root) in people.out
+
+    before = control.ask("counters")
+    guest.run("dd if=/dev/lun/0 of=/dev/null bs=64k count=64 iflag=direct 2>/dev/null")
+    after = control.ask("counters")
+    read = [counters["controllers"][0]["units"][0]["bytes-read"] for counters in (before, after)]
+    assert read[1] - read[0] >= 4 * MIB
+    assert after["exits"]["signal"] >= before["exits"]["signal"]
+
+    # A guest that speaks all the time, and while it is paused not at all.
+    guest.type("i=0; while [ $i -lt 1000000 ]; do i=$((i + 1)); echo tick$i; done\n")
+    guest.expect(r"^tick20\r*$")
+    control.ask("pause")
+    control.ask("pause")
+    assert control.ask("status")["state"] == "paused"
+    time.sleep(1)
+    said = len(guest.process.raw_out)
+    time.sleep(5)
+    assert len(guest.process.raw_out) == said, "a paused guest spoke"
+    control.ask("resume")
+    control.ask("resume")
+    guest.expect(r"^tick\d+\r*$", start=said)
+    assert control.ask("status")["state"] == "running"
+    guest.type("\x03")
+    guest.run("true", 60)
+    guest.powers_off()
+    assert run("check", "-q", root).code in (0, 3)
+
+
+def test_no_time_passes_in_a_paused_guest(boots, control, root):
+    guest = boots.start([root], cpus=2, extra=control.option)
+    guest.boots()
+    guest.run("true")
+    begun = time.monotonic()
+    uptime = float(guest.run("cut -d ' ' -f 1 /proc/uptime"))
+    control.ask("pause")
+    time.sleep(30)
+    control.ask("resume")
+    passed_in_it = float(guest.run("cut -d ' ' -f 1 /proc/uptime")) - uptime
+    passed = time.monotonic() - begun
+    guest.note(f"{passed:.1f} s passed outside, {passed_in_it:.1f} s in the guest")
+    assert passed > 30 and passed_in_it < passed - 25
+    # Timers go on: a sleep takes its time, on each processor.
+    for cpu in (0, 1):
+        guest.run(f"taskset -c {cpu} sleep 1")
+    assert guest.run("dmesg | grep -iE 'lockup|stall|unstable|hung|timed out' || true") == ""
+    guest.powers_off()
+
+
+def test_reset_and_power_off(boots, control, root):
+    guest = boots.start([root], extra=[*control.option, "--no-reboot"])
+    guest.boots()
+    guest.run("echo before >/before && sync")
+    end = len(guest.process.raw_out)
+    control.ask("reset")
+    guest.boots(start=end)
+    assert guest.run("cat /before") == "before\n"
+    # Of a paused one too.
+    control.ask("pause")
+    end = len(guest.process.raw_out)
+    control.ask("reset")
+    guest.boots(start=end)
+    assert control.ask("status")["state"] == "running"
+    control.ask("power-off")
+    assert guest.ends() == 0
+    assert not os.path.exists(control.path)
+    assert run("check", "-q", root).code in (0, 3)
+    shell("e2fsck", "-f", "-y", raw_of(root), codes=(0, 1))
+
+
+def test_power_off_of_a_paused_guest(boots, control, root):
+    guest = boots.start([root], extra=control.option)
+    guest.boots()
+    control.ask("pause")
+    control.ask("power-off")
+    assert guest.ends() == 0
+    assert run("check", "-q", root).code in (0, 3)
+
+
+def test_bad_clients_harm_nobody(boots, control, root, tmp_path, machine):
+    script = tmp_path / "clients.py"
+    script.write_text(BAD_CLIENTS, encoding="utf-8")
+    guest = boots.start([root], extra=control.option)
+    guest.boots()
+    done = machine.run("/usr/bin/python3", script, control.path, seconds=120)
+    assert (done.code, done.out) == (0, "done\n"), done.err
+    assert control.ask("status")["state"] == "running"
+    assert guest.run("echo still here") == "still here\n"
+    guest.powers_off()
+
+
+def test_a_socket_that_cannot_be(boots, control, root):
+    control.path.write_text("a file", encoding="utf-8")
+    guest = boots.start([root], extra=control.option)
+    assert guest.ends() == 1
+    assert str(control.path) in guest.process.err
+    assert control.path.read_text() == "a file"
