@@ -15,7 +15,8 @@ struct DiskPlan {
   storvsp::Limits limits;
 };
 
-// All but its construction, its moves and the first members is for the owner's thread.
+// The functions below are for the owner's thread; whoever calls them looks at the members when none
+// of them runs.
 struct OpenDisk {
   storvsp::Worker* owner;
   std::string path;  // as the user named it
