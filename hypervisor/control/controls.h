@@ -21,7 +21,8 @@ class Controls {
  public:
   virtual ~Controls() = default;
 
-  // State, time since power-on, processors, memory, console, disks.
+  // State ("running", "paused", "starting": it is switched on or restarted), time since power-on,
+  // processors, memory, console, disks.
   virtual Json status() = 0;
   // What was counted of exits, channels and disks.
   virtual Json counters() = 0;

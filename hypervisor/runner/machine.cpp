@@ -220,6 +220,11 @@ Partition* Machine::current() {
   return current_;
 }
 
+std::chrono::duration<double> Machine::uptime() {
+  const std::lock_guard lock(mutex_);
+  return std::chrono::steady_clock::now() - powered_on_;
+}
+
 Result<Partition*> Machine::running() {
   Partition* const partition = current();
   if (partition == nullptr) return fail(Errc::busy, "the guest is being switched on or off");
@@ -229,13 +234,12 @@ Result<Partition*> Machine::running() {
 Json Machine::status() {
   const std::lock_guard lock(operation_);
   const Partition* const partition = current();
-  const char* state = "restarting";
+  const char* state = "starting";
   if (partition != nullptr) state = partition->is_paused() ? "paused" : "running";
-  const auto uptime = std::chrono::steady_clock::now() - powered_on_;
   Json disks = Json::array();
   for (const DiskStatus& disk : storage_->disks()) disks.push_back(json_of(disk));
   Json status = {{"state", state},
-                 {"uptime-seconds", std::chrono::duration<double>(uptime).count()},
+                 {"uptime-seconds", uptime().count()},
                  {"processors", plan_.processor_count},
                  {"memory", plan_.memory_bytes},
                  {"console", console_.where()},

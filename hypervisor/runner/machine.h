@@ -77,6 +77,7 @@ class Machine final : public Controls {
   // Null while the guest is switched on or off. REQUIRES: operation_ is held.
   Partition* current();
   Result<Partition*> running();
+  std::chrono::duration<double> uptime();  // since it was last switched on
   Result<unsigned> number_of(const DiskName& name) const;
 
   const Kvm& kvm_;
@@ -93,7 +94,7 @@ class Machine final : public Controls {
   std::mutex operation_;
   std::mutex mutex_;
   Partition* current_ = nullptr;  // the one that runs
-  std::chrono::steady_clock::time_point powered_on_;
+  std::chrono::steady_clock::time_point powered_on_ = std::chrono::steady_clock::now();
   bool is_stopped_ = false;
   bool is_reset_from_outside_ = false;
   ExitCounts exits_{};  // of those that ran before
