@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cassert>
+#include <chrono>
 
 #include "async/loop.h"
 
@@ -48,6 +49,11 @@ class Mailbox {
   // Thread-safe. An eventfd: who cannot post, such as the kernel, tells the loop by writing to it.
   int event() const { return descriptor_; }
 
+  // Opens the letter once that time has come, which nobody may post; only the last call counts.
+  using AlarmTime = std::chrono::steady_clock::time_point;
+  void set_alarm(AlarmTime when, Letter& letter);
+  void clear_alarm();
+
   // Opens letters, each sender's in its order, until close(): then what has come by then is opened,
   // and it ends.
   Task<void> serve();
@@ -59,11 +65,17 @@ class Mailbox {
 
  private:
   void tell() noexcept;
+  bool was_told() noexcept;
   void open_all();
+  void ring_alarm();
+  void arm_timer(AlarmTime when) const;
 
   Loop& loop_;
   Letter* at_telling_;
-  int descriptor_;                         // eventfd
+  int descriptor_;   // eventfd
+  int timer_ = -1;   // timerfd, since there was an alarm
+  int either_ = -1;  // epoll of both
+  Letter* alarm_ = nullptr;
   std::atomic<Letter*> newest_ = nullptr;  // a stack: each has what came before it behind it
   bool is_closed_ = false;
 };

@@ -2,7 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <functional>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -112,6 +114,64 @@ TEST_CASE("a turn comes after everybody else's") {
     std::vector<int> order;
     (*loop)->run(both(**loop, order));
     CHECK(order == std::vector<int>{1, 2, 1, 2, 1, 2});
+  }
+}
+
+// Runs the mailbox until it is closed, which one of its letters has to do.
+void serve(Engine engine, const std::function<void(Mailbox&)>& begin) {
+  auto loop = Loop::create({.engine = engine});
+  REQUIRE_OK(loop);
+  Mailbox mailbox(**loop);
+  begin(mailbox);
+  (*loop)->run(mailbox.serve());
+}
+
+TEST_CASE("an alarm rings once its time has come, and letters arrive before it") {
+  using Clock = std::chrono::steady_clock;
+  for (const Engine engine : {Engine::automatic, Engine::synchronous}) {
+    std::vector<std::string> opened;
+    Clock::time_point rung_at;
+    TestLetter letter([&] { opened.emplace_back("letter"); });
+    Mailbox* closed = nullptr;
+    TestLetter alarm([&] {
+      opened.emplace_back("alarm");
+      rung_at = Clock::now();
+      closed->close();
+    });
+    const auto due = Clock::now() + std::chrono::milliseconds(30);
+    serve(engine, [&](Mailbox& mailbox) {
+      closed = &mailbox;
+      mailbox.set_alarm(due, alarm);
+      mailbox.post(letter);
+    });
+    CHECK(opened == std::vector<std::string>{"letter", "alarm"});
+    CHECK(rung_at >= due);
+  }
+}
+
+TEST_CASE("only the alarm that was set last rings, and none that was cleared") {
+  using Clock = std::chrono::steady_clock;
+  for (const Engine engine : {Engine::automatic, Engine::synchronous}) {
+    std::vector<std::string> opened;
+    Mailbox* served = nullptr;
+    TestLetter end([&] {
+      opened.emplace_back("end");
+      served->close();
+    });
+    TestLetter wrong([&] { opened.emplace_back("wrong"); });
+    TestLetter second([&] {
+      opened.emplace_back("second");
+      served->set_alarm(Clock::now(), wrong);
+      served->clear_alarm();
+      served->set_alarm(Clock::now() + std::chrono::milliseconds(5), end);
+    });
+    serve(engine, [&](Mailbox& mailbox) {
+      served = &mailbox;
+      mailbox.set_alarm(Clock::now() + std::chrono::milliseconds(1), wrong);
+      // In the past: at once.
+      mailbox.set_alarm(Clock::now() - std::chrono::seconds(1), second);
+    });
+    CHECK(opened == std::vector<std::string>{"second", "end"});
   }
 }
 

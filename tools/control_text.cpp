@@ -23,6 +23,23 @@ std::string size_of(const Json& value) {
   return value.is_number_unsigned() ? short_size_text(value.get<uint64_t>()) : "";
 }
 
+// What the guest says of itself, where its services run.
+void add_services(Listing& listing, const Json& services) {
+  if (const Json& state = member(member(services, "heartbeat"), "guest"); !state.is_null())
+    listing.add("heartbeat", text_of(state));
+  const Json& names = member(member(services, "key-value-exchange"), "guest");
+  const struct {
+    const char* label;
+    const char* key;
+  } shown[] = {{"guest's name", "FullyQualifiedDomainName"},
+               {"its system", "OSName"},
+               {"its IPv4", "NetworkAddressIPv4"},
+               {"its IPv6", "NetworkAddressIPv6"}};
+  for (const auto& [label, key] : shown)
+    if (const Json& value = member(names, key); !value.is_null())
+      listing.add(label, text_of(value));
+}
+
 std::string disks_text(const Json& disks) {
   Table table({{"Disk", Table::Align::right},
                {"Controller", Table::Align::right},
@@ -72,6 +89,7 @@ std::string status_text(const Json& status) {
     const Json& medium = member(drive, "filename");
     listing.add("DVD drive", medium.is_null() ? "empty" : text_of(medium));
   }
+  add_services(listing, member(status, "services"));
   std::string text = listing.text();
   if (const Json& disks = member(status, "disks"); !disks.empty()) text += "\n" + disks_text(disks);
   return text;

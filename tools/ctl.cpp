@@ -20,7 +20,7 @@ constexpr Example examples[] = {
     {"What does it do?", "vhd ctl /run/guest.ctl status"},
     {"One more disk", "vhd ctl /run/guest.ctl add-disk data.vhdx"},
     {"A backup of a running guest's disks: the parents stay as they are now",
-     "vhd ctl /run/guest.ctl snapshot"},
+     "vhd ctl --freeze /run/guest.ctl snapshot"},
     {"What was counted, for a program", "vhd ctl --output=json /run/guest.ctl counters"},
 };
 constexpr ExitCode exit_codes[] = {
@@ -36,16 +36,18 @@ constexpr Page ctl_page = {
         "done.\n\n"
         "status: state, processors, memory, console, disks. counters: what was counted of disks, "
         "channels and exits.\n\n"
-        "pause, resume: the processors stop, and the guest's clocks with them; nothing times out, "
-        "and its time of day is behind afterwards.\n\n"
-        "power-off, reset: as a plug and a button do; what the guest has not flushed is lost.\n\n"
+        "pause, resume: the processors stop, and the guest's clocks with them; nothing times "
+        "out.\n\n"
+        "shut-down, restart: the guest is asked to, by its integration services, and takes its "
+        "time. power-off, reset: as a plug and a button do; what the guest has not flushed is "
+        "lost.\n\n"
         "add-disk FILE[,OPTION...]: as vhd-run's --disk; the guest sees it at once. remove-disk "
         "DISK: what runs is finished, and the disk leaves. DISK is a number or a file, as status "
         "shows them.\n\n"
         "snapshot [DISK]: a differencing child takes the place of the disk's image, or of all, "
-        "while the guest runs; the image that was there stays as it is, as after a crash. vhd "
-        "merge "
-        "puts the child back, once the guest is off.\n\n"
+        "while the guest runs; the image that was there stays as it is, as after a crash. With "
+        "--freeze the guest's file systems are consistent in it, which its hv_vss_daemon sees to. "
+        "vhd merge puts the child back, once the guest is off.\n\n"
         "insert-media FILE, eject-media: an ISO image in the machine's DVD drive.\n\n"
         "The socket takes JSON lines from any program: {\"id\": 1, \"command\": \"status\"} is "
         "answered with {\"id\": 1, \"result\": {...}} or with an \"error\" that has \"kind\" and "
@@ -67,6 +69,8 @@ constexpr Command commands[] = {
     {"counters", Takes::nothing, counters_text},
     {"pause", Takes::nothing, nullptr},
     {"resume", Takes::nothing, nullptr},
+    {"shut-down", Takes::nothing, nullptr},
+    {"restart", Takes::nothing, nullptr},
     {"power-off", Takes::nothing, nullptr},
     {"reset", Takes::nothing, nullptr},
     {"add-disk", Takes::new_disk, added_disk_text},
@@ -142,12 +146,16 @@ class Ctl final : public Verb {
     arguments.positional("SOCKET", socket_, "The machine's control socket.");
     arguments.positional("COMMAND", command_, "What it shall do.");
     arguments.optional_positional("ARGUMENT", into(argument_), "Of the command.");
+    arguments.flag("--freeze", freezes_, "With snapshot: freeze the guest's file systems for it.");
     output_.declare(arguments);
   }
 
   Result<int> run(async::Loop&) override {
     TRY_LET(const Command* const command, find_command(command_));
-    TRY_LET(const Json parameters, parameters_of(*command, argument_));
+    TRY_LET(Json parameters, parameters_of(*command, argument_));
+    if (freezes_ && command->takes != Takes::perhaps_disk)
+      return fail(Errc::invalid_argument, "--freeze belongs to snapshot");
+    if (freezes_) parameters["freeze"] = true;
     TRY_LET(ControlClient client, ControlClient::connect(socket_));
     TRY_LET(const ControlAnswer answer, client.ask(command->name, parameters));
     if (!answer.error_kind.empty()) {
@@ -169,6 +177,7 @@ class Ctl final : public Verb {
   std::string socket_;
   std::string command_;
   std::optional<std::string> argument_;
+  bool freezes_ = false;
   OutputArguments output_;
 };
 

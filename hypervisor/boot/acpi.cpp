@@ -66,6 +66,7 @@ acpi::Fadt fadt(uint64_t dsdt_address) {
   table.reset_register = byte_port(platform::reset_port);
   table.reset_value = platform::reset_value;
   table.minor_version = 5;
+  table.dsdt = uint32_t(dsdt_address);
   table.extended_dsdt = dsdt_address;
   table.sleep_control_register = byte_port(platform::sleep_control_port);
   table.sleep_status_register = byte_port(platform::sleep_status_port);
@@ -99,20 +100,22 @@ std::vector<std::byte> madt(unsigned vp_count) {
   return table;
 }
 
-std::vector<std::byte> xsdt(std::span<const uint64_t> table_addresses) {
-  const size_t byte_count = sizeof(acpi::TableHeader) + table_addresses.size() * sizeof(le64);
+// 5.2.7 "Root System Description Table (RSDT)" and 5.2.8 "Extended System Description Table
+// (XSDT)": addresses of 4 and of 8 bytes.
+template <OnDisk Address, size_t count>
+std::vector<std::byte> root_table(std::string_view name, const std::array<Address, count>& tables) {
   std::vector<std::byte> table;
-  append(table, bytes_of(header_of("XSDT", 1, byte_count)));
-  for (const le64 address : table_addresses) append(table, bytes_of(address));
+  append(table, bytes_of(header_of(name, 1, sizeof(acpi::TableHeader) + sizeof tables)));
+  append(table, std::as_bytes(std::span(tables)));
   return table;
 }
 
-acpi::Rsdp rsdp(uint64_t xsdt_address) {
+acpi::Rsdp rsdp(uint64_t rsdt_address, uint64_t xsdt_address) {
   acpi::Rsdp pointer{.signature = {'R', 'S', 'D', ' ', 'P', 'T', 'R', ' '},
                      .checksum = 0,
                      .oem_id = oem_id,
                      .revision = 2,
-                     .rsdt_address = 0,
+                     .rsdt_address = uint32_t(rsdt_address),
                      .length = sizeof pointer,
                      .xsdt_address = xsdt_address,
                      .extended_checksum = 0,
@@ -149,14 +152,18 @@ class Tables {
 }  // namespace
 
 std::vector<std::byte> acpi_tables(uint64_t address, unsigned vp_count) {
-  assert(is_aligned(address, table_alignment));
+  assert(is_aligned(address, table_alignment) && address < UINT32_MAX);
   assert(vp_count >= 1 && vp_count <= platform::max_vp_count);
   Tables tables(address);
   const uint64_t dsdt_address = tables.add(std::as_bytes(std::span(dsdt_aml_code)));
-  const std::array addresses = {tables.add(bytes_of(fadt(dsdt_address))),
-                                tables.add(madt(vp_count))};
-  const uint64_t xsdt_address = tables.add(xsdt(addresses));
-  return std::move(tables).finish(rsdp(xsdt_address));
+  const uint64_t fadt_address = tables.add(bytes_of(fadt(dsdt_address)));
+  const uint64_t madt_address = tables.add(madt(vp_count));
+  // GRUB follows the old ones alone, wherever they lead.
+  const std::array<le32, 2> narrow = {uint32_t(fadt_address), uint32_t(madt_address)};
+  const std::array<le64, 2> wide = {fadt_address, madt_address};
+  const uint64_t rsdt_address = tables.add(root_table("RSDT", narrow));
+  const uint64_t xsdt_address = tables.add(root_table("XSDT", wide));
+  return std::move(tables).finish(rsdp(rsdt_address, xsdt_address));
 }
 
 }  // namespace vhdkit::hypervisor

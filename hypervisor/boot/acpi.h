@@ -7,10 +7,10 @@
 
 namespace vhdkit::hypervisor {
 
-// RSDP, DSDT, FADT, MADT and XSDT one behind the other, as they have to lie at this guest physical
-// address, where the RSDP then is. Less than 64 KiB.
+// RSDP, DSDT, FADT, MADT, RSDT and XSDT one behind the other, as they have to lie at this guest
+// physical address, where the RSDP then is. Less than 64 KiB.
 //
-// REQUIRES: address is a multiple of 16; 1 <= vp_count <= platform::max_vp_count.
+// REQUIRES: address is a multiple of 16, below 4 GiB; 1 <= vp_count <= platform::max_vp_count.
 // Spec: ACPI 6.5, 4.1 "Hardware-Reduced ACPI" and 5.2.
 std::vector<std::byte> acpi_tables(uint64_t address, unsigned vp_count);
 

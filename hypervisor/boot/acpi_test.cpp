@@ -43,6 +43,7 @@ struct Blob {
     CHECK(sum(offset, get<uint32_t>(offset + 4)) == 0);
     return offset;
   }
+  size_t rsdt() const { return table(get<uint32_t>(16), "RSDT"); }
   size_t xsdt() const { return table(get<uint64_t>(24), "XSDT"); }
   size_t fadt() const { return table(get<uint64_t>(xsdt() + 36), "FACP"); }
   size_t madt() const { return table(get<uint64_t>(xsdt() + 44), "APIC"); }
@@ -74,7 +75,12 @@ TEST_CASE("the root pointer leads to all tables, and all sums are zero") {
   CHECK(blob.get<uint8_t>(15) == 2);
   CHECK(blob.get<uint32_t>(20) == 36);
   CHECK(blob.get<uint32_t>(blob.xsdt() + 4) == 36 + 2 * 8);
-  CHECK(blob.get<uint32_t>(16) == 0);  // no RSDT
+  CHECK(blob.get<uint32_t>(blob.rsdt() + 4) == 36 + 2 * 4);
+  for (size_t i = 0; i < 2; ++i)
+    CHECK(blob.get<uint32_t>(blob.rsdt() + 36 + 4 * i) ==
+          blob.get<uint64_t>(blob.xsdt() + 36 + 8 * i));
+  CHECK(blob.get<uint8_t>(blob.rsdt() + 8) == 1);
+  CHECK(blob.get<uint32_t>(blob.fadt() + 40) == blob.get<uint64_t>(blob.fadt() + 140));
   CHECK(blob.get<uint8_t>(blob.xsdt() + 8) == 1);
   CHECK(blob.get<uint8_t>(blob.dsdt() + 8) == 2);
   blob.madt();
@@ -84,7 +90,7 @@ TEST_CASE("the root pointer leads to all tables, and all sums are zero") {
 TEST_CASE("the tables lie apart from each other, and nothing behind them") {
   for (const uint64_t address : {uint64_t{0xe0000}, uint64_t{0xf'1230}}) {
     const Blob blob(32, address);
-    std::vector<size_t> offsets = {blob.xsdt(), blob.fadt(), blob.madt(), blob.dsdt()};
+    std::vector<size_t> offsets = {blob.rsdt(), blob.xsdt(), blob.fadt(), blob.madt(), blob.dsdt()};
     std::ranges::sort(offsets);
     size_t end = 36;
     for (const size_t offset : offsets) {

@@ -13,9 +13,11 @@ struct Entry {
     // 32-bit protected mode without paging, flat segments, interrupts off: the PVH entry (Xen's
     // "x86/HVM direct boot ABI").
     protected_mode,
+    // Real mode, interrupts off, all segments but CS zero: firmware.
+    real_mode,
   };
   Mode mode = Mode::long_mode;
-  uint64_t instruction = 0;  // guest physical address of the first one
+  uint64_t instruction = 0;  // guest physical address of the first one; real mode: below 1 MiB
   uint64_t boot_data = 0;    // rsi in long mode, ebx in protected mode
   uint64_t stack = 0;        // rsp
   uint64_t gdt = 0;          // guest physical address: null, null, code (0x10), data (0x18)

@@ -13,6 +13,16 @@
 namespace vhdkit::hypervisor {
 namespace {
 
+Result<Entry> load_image(GuestRam& ram, std::span<const std::byte> kernel,
+                         const Handover& handover) {
+  if (is_linux_image(kernel)) return load_linux_image(ram, kernel, handover);
+  if (is_elf_file(kernel)) return load_elf_image(ram, kernel, handover);
+  return fail(Errc::corrupt,
+              "no kernel: neither a bzImage (no HdrS at 0x202) nor an ELF file (no 0x7f ELF at 0)");
+}
+
+}  // namespace
+
 Result<void> check_machine(const GuestRam& ram, unsigned vp_count) {
   if (vp_count < 1 || vp_count > platform::max_vp_count)
     return fail(Errc::invalid_argument, fmt::format("{} processors: a guest has 1 to {}", vp_count,
@@ -23,16 +33,6 @@ Result<void> check_machine(const GuestRam& ram, unsigned vp_count) {
                             ram.byte_count() / MiB, platform::high_mmio_address));
   return {};
 }
-
-Result<Entry> load_image(GuestRam& ram, std::span<const std::byte> kernel,
-                         const Handover& handover) {
-  if (is_linux_image(kernel)) return load_linux_image(ram, kernel, handover);
-  if (is_elf_file(kernel)) return load_elf_image(ram, kernel, handover);
-  return fail(Errc::corrupt,
-              "no kernel: neither a bzImage (no HdrS at 0x202) nor an ELF file (no 0x7f ELF at 0)");
-}
-
-}  // namespace
 
 Result<Entry> load_kernel(GuestRam& ram, const BootImage& image) {
   TRY(check_machine(ram, image.vp_count));

@@ -18,6 +18,10 @@ struct BootImage {
   unsigned vp_count = 1;
 };
 
+// What every way to boot wants of the machine. Errors: invalid_argument (too much memory, too many
+// processors).
+Result<void> check_machine(const GuestRam& ram, unsigned vp_count);
+
 // Puts the kernel, its initrd and command line, the memory map and the ACPI tables into RAM. The
 // image is not needed afterwards.
 //

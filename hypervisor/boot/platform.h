@@ -37,6 +37,12 @@ inline constexpr uint8_t reset_value = 0x06;
 inline constexpr uint16_t keyboard_command_port = 0x64;
 inline constexpr uint8_t keyboard_pulse_reset = 0xfe;
 
+// "System control port A" of a PS/2: bit 1 opens the A20 line, and reads as set since that is
+// always open; setting bit 0 pulses the processor's reset line.
+inline constexpr uint16_t system_control_port = 0x92;
+inline constexpr uint8_t system_control_reset = 1 << 0;
+inline constexpr uint8_t system_control_a20 = 1 << 1;
+
 // --- guest physical addresses ---
 
 inline constexpr uint64_t local_apic_address = 0xfee0'0000;

@@ -12,7 +12,7 @@ constexpr int max_depth = 4;
 
 constexpr std::string_view bad_request = "bad-request";
 
-enum class Kind : uint8_t { text, disk };
+enum class Kind : uint8_t { text, disk, truth };
 
 struct Parameter {
   std::string_view name;
@@ -20,6 +20,7 @@ struct Parameter {
   bool is_required;
 
   bool fits(const Json& value) const {
+    if (kind == Kind::truth) return value.is_boolean();
     if (kind == Kind::disk && value.is_number_unsigned()) return true;
     return value.is_string() && !value.get_ref<const std::string&>().empty();
   }
@@ -66,8 +67,15 @@ Result<Json> remove_disk(Controls& controls, const Json& request) {
 }
 
 Result<Json> snapshot(Controls& controls, const Json& request) {
-  if (!request.contains("disk")) return controls.snapshot(std::nullopt);
-  return controls.snapshot(disk_of(request));
+  std::optional<DiskName> name;
+  if (request.contains("disk")) name = disk_of(request);
+  return controls.snapshot(name, request.value("freeze", false));
+}
+
+template <bool restarts>
+Result<Json> shut_down(Controls& controls, const Json&) {
+  TRY(controls.shut_down(restarts));
+  return Json::object();
 }
 
 Result<Json> insert_media(Controls& controls, const Json& request) {
@@ -77,7 +85,7 @@ Result<Json> insert_media(Controls& controls, const Json& request) {
 
 constexpr Parameter new_disk[] = {{"disk", Kind::text, true}};
 constexpr Parameter a_disk[] = {{"disk", Kind::disk, true}};
-constexpr Parameter perhaps_a_disk[] = {{"disk", Kind::disk, false}};
+constexpr Parameter of_a_snapshot[] = {{"disk", Kind::disk, false}, {"freeze", Kind::truth, false}};
 constexpr Parameter a_file[] = {{"filename", Kind::text, true}};
 
 constexpr Command commands[] = {
@@ -85,11 +93,13 @@ constexpr Command commands[] = {
     {"counters", {}, counters},
     {"pause", {}, just<&Controls::pause>},
     {"resume", {}, just<&Controls::resume>},
+    {"shut-down", {}, shut_down<false>},
+    {"restart", {}, shut_down<true>},
     {"power-off", {}, just<&Controls::power_off>},
     {"reset", {}, just<&Controls::reset>},
     {"add-disk", new_disk, add_disk},
     {"remove-disk", a_disk, remove_disk},
-    {"snapshot", perhaps_a_disk, snapshot},
+    {"snapshot", of_a_snapshot, snapshot},
     {"insert-media", a_file, insert_media},
     {"eject-media", {}, just<&Controls::eject_media>},
 };
@@ -168,6 +178,18 @@ const Command* find(const Json& request) {
 
 std::string in_quotes(std::string_view name) { return "\"" + std::string(name) + "\""; }
 
+std::string_view expected(Kind kind) {
+  switch (kind) {
+    case Kind::text:
+      return " is text";
+    case Kind::disk:
+      return " is a disk's number, or its file";
+    case Kind::truth:
+      return " is true or false";
+  }
+  __builtin_unreachable();
+}
+
 std::optional<Refusal> objection(const Json& request, const Command& command) {
   for (const Parameter& parameter : command.parameters) {
     const std::string key(parameter.name);
@@ -176,9 +198,7 @@ std::optional<Refusal> objection(const Json& request, const Command& command) {
       return Refusal{bad_request, in_quotes(command.name) + " needs " + in_quotes(key)};
     }
     if (!parameter.fits(request[key]))
-      return Refusal{bad_request, in_quotes(key) + (parameter.kind == Kind::disk
-                                                        ? " is a disk's number, or its file"
-                                                        : " is text")};
+      return Refusal{bad_request, in_quotes(key) + std::string(expected(parameter.kind))};
   }
   for (const auto& [key, value] : request.items()) {
     const bool is_known =

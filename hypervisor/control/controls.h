@@ -22,19 +22,22 @@ class Controls {
   virtual ~Controls() = default;
 
   // State ("running", "paused", "starting": it is switched on or restarted), time since power-on,
-  // processors, memory, console, disks.
+  // processors, memory, console, disks, and what the guest says of itself, as "services".
   virtual Json status() = 0;
   // What was counted of exits, channels and disks.
   virtual Json counters() = 0;
 
   // Stops the processors, each between two of the guest's instructions. What the guest has asked of
   // its disks is done meanwhile. Its clocks (time stamp counters, reference time) stop too, so that
-  // to the guest no time passes: nothing times out, and its time of day is behind afterwards.
+  // to the guest no time passes: nothing times out.
   // Timers that ran out meanwhile fire at once when it goes on. Once more: nothing. Errors: busy,
   // also: a processor cannot stop, since what it says on its console is not read.
   virtual Result<void> pause() = 0;
-  // Errors: io: KVM does not go on.
+  // A guest that takes the host's time gets it. Errors: io: KVM does not go on.
   virtual Result<void> resume() = 0;
+  // The guest is asked to power off, or to restart, as from its own desktop; it takes its time.
+  // Errors: not_found: it does not use that service; io: it refuses, or does not answer.
+  virtual Result<void> shut_down(bool restarts) = 0;
   // As a plug does: what the guest has not flushed is lost.
   virtual Result<void> power_off() = 0;
   // A restart, as by a button, also of a paused guest and one that is to stay off after restarts of
@@ -49,10 +52,13 @@ class Controls {
   virtual Result<void> remove_disk(const DiskName& name) = 0;
   // A differencing child takes the place of the disk's image, or, without a name, those of all
   // writable disks at one moment, while the guest runs. The images that were there stay as they
-  // are: as after a crash, to who looks into them. Returns the children, as "snapshots". Errors:
-  // not_found; read_only; unsupported: a disk that cannot have a child, or has an undo disk; those
-  // of making the children. Then nothing has changed.
-  virtual Result<Json> snapshot(const std::optional<DiskName>& name) = 0;
+  // are: as after a crash, to who looks into them. freezes: the guest's file systems are frozen
+  // meanwhile, and so consistent in the images; its daemon for volume snapshots does it. Returns
+  // the children, as "snapshots". Errors: not_found, also: the guest does not know the service;
+  // read_only; unsupported: a disk that cannot have a child, or has an undo disk; those of making
+  // the children; busy: a paused guest cannot freeze. Then nothing has changed. io, also: the guest
+  // was thawed too soon, with the children there; or it has no such daemon.
+  virtual Result<Json> snapshot(const std::optional<DiskName>& name, bool freezes) = 0;
 
   // Puts an ISO image into the DVD drive, which the machine gets with its first one; what was in it
   // is taken out, whether the guest has locked it or not. Errors: corrupt: it is none; those of the

@@ -37,6 +37,9 @@ class TestControls final : public Controls {
   }
   Result<void> pause() override { return note("pause"); }
   Result<void> resume() override { return note("resume"); }
+  Result<void> shut_down(bool restarts) override {
+    return note(restarts ? "restart" : "shut-down");
+  }
   Result<void> power_off() override { return note("power-off"); }
   Result<void> reset() override { return note("reset"); }
   Result<Json> add_disk(const std::string& words) override {
@@ -46,8 +49,8 @@ class TestControls final : public Controls {
   Result<void> remove_disk(const DiskName& name) override {
     return note("remove-disk " + text(name));
   }
-  Result<Json> snapshot(const std::optional<DiskName>& name) override {
-    TRY(note("snapshot " + (name ? text(*name) : "of all")));
+  Result<Json> snapshot(const std::optional<DiskName>& name, bool freezes) override {
+    TRY(note("snapshot " + (name ? text(*name) : "of all") + (freezes ? ", frozen" : "")));
     return Json{{"snapshots", Json::array()}};
   }
   Result<void> insert_media(const std::string& path) override {

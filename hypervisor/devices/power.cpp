@@ -14,6 +14,7 @@ void PowerPorts::add_to(Ports& ports) {
   ports.add(platform::sleep_control_port, 2, sleep_);
   ports.add(platform::reset_port, 1, reset_);
   ports.add(platform::keyboard_command_port, 1, keyboard_);
+  ports.add(platform::system_control_port, 1, system_);
 }
 
 void PowerPorts::write_sleep_control(PowerControl& control, uint16_t offset, uint8_t value) {
@@ -28,6 +29,10 @@ void PowerPorts::write_reset(PowerControl& control, uint16_t, uint8_t value) {
 
 void PowerPorts::write_keyboard_command(PowerControl& control, uint16_t, uint8_t value) {
   if (value == platform::keyboard_pulse_reset) control.reset();
+}
+
+void PowerPorts::write_system_control(PowerControl& control, uint16_t, uint8_t value) {
+  if ((value & platform::system_control_reset) != 0) control.reset();
 }
 
 }  // namespace vhdkit::hypervisor

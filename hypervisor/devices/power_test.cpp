@@ -61,10 +61,22 @@ TEST_CASE("the keyboard controller resets by the pulse, and takes every other co
   CHECK(machine.off_count == 0);
 }
 
+// IBM PS/2 Hardware Interface Technical Reference, "System Control Port A (Hex 0092)".
+TEST_CASE("system control port A says that A20 is open, and resets by its lowest bit") {
+  for (unsigned value = 0; value < 256; ++value) {
+    CAPTURE(value);
+    Fixture machine;
+    machine.ports.write(0x92, 1, value);
+    CHECK(machine.reset_count == int(value % 2));
+    CHECK(machine.off_count == 0);
+    CHECK(machine.ports.read(0x92, 1) == 0x02);
+  }
+}
+
 TEST_CASE("the ports beside the switches are nobody's") {
   Fixture machine;
   for (const uint16_t port :
-       std::initializer_list<uint16_t>{0x5ff, 0x602, 0x603, 0x605, 0x60, 0x63, 0x65}) {
+       std::initializer_list<uint16_t>{0x5ff, 0x602, 0x603, 0x605, 0x60, 0x63, 0x65, 0x91, 0x93}) {
     CAPTURE(port);
     CHECK(machine.ports.read(port, 1) == 0xff);
     for (const unsigned value : {0x06, 0x34, 0xfe}) machine.ports.write(port, 1, value);

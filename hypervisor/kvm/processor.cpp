@@ -51,7 +51,17 @@ kvm_segment busy_tss() {
           .padding = 0};
 }
 
+// As after a reset, but for where it begins.
+void enter_real_mode(kvm_sregs& registers, const Entry& entry) {
+  constexpr uint16_t last_segment = 0xf000;
+  const auto segment = uint16_t(entry.instruction / 16 & last_segment);
+  registers.cs.selector = segment;
+  registers.cs.base = uint64_t{segment} * 16;
+  registers.cr0 = X86_CR0_ET;
+}
+
 void enter_mode(kvm_sregs& registers, const Entry& entry) {
+  if (entry.mode == Entry::Mode::real_mode) return enter_real_mode(registers, entry);
   const bool is_long = entry.mode == Entry::Mode::long_mode;
   registers.gdt.base = entry.gdt;
   registers.gdt.limit = uint16_t(entry.gdt_bytes - 1);
@@ -93,12 +103,14 @@ Result<void> Processor::set_cpuid(std::span<const kvm_cpuid_entry2> entries) {
 Result<void> Processor::enter_at(const Entry& entry) {
   TRY_LET(kvm_sregs special, special_registers());
   enter_mode(special, entry);
-  TRY(control(descriptor_.number(), KVM_SET_SREGS, "KVM_SET_SREGS", &special));
+  TRY(set_special_registers(special));
+  const bool is_real = entry.mode == Entry::Mode::real_mode;
   kvm_regs registers{};
-  registers.rip = entry.instruction;
+  registers.rip = entry.instruction - (is_real ? special.cs.base : 0);
   registers.rsp = entry.stack;
   registers.rflags = 2;  // the bit that is always set
-  (entry.mode == Entry::Mode::long_mode ? registers.rsi : registers.rbx) = entry.boot_data;
+  if (!is_real)
+    (entry.mode == Entry::Mode::long_mode ? registers.rsi : registers.rbx) = entry.boot_data;
   return set_registers(registers);
 }
 
@@ -118,6 +130,12 @@ Result<kvm_sregs> Processor::special_registers() const {
   kvm_sregs registers;
   TRY(control(descriptor_.number(), KVM_GET_SREGS, "KVM_GET_SREGS", &registers));
   return registers;
+}
+
+Result<void> Processor::set_special_registers(const kvm_sregs& registers) {
+  kvm_sregs copy = registers;
+  TRY(control(descriptor_.number(), KVM_SET_SREGS, "KVM_SET_SREGS", &copy));
+  return {};
 }
 
 Result<uint64_t> Processor::tsc_hz() const {

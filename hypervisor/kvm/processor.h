@@ -25,10 +25,10 @@ class Processor {
   Result<void> set_cpuid(std::span<const kvm_cpuid_entry2> entries);
   // As the loaded kernel wants it. Other processors wait for the first one's call.
   Result<void> enter_at(const Entry& entry);
-  // As after a reset, but with these in place of BIOS code: for our own short trials.
   Result<kvm_regs> registers() const;
   Result<void> set_registers(const kvm_regs& registers);
   Result<kvm_sregs> special_registers() const;
+  Result<void> set_special_registers(const kvm_sregs& registers);
 
   Result<uint64_t> tsc_hz() const;
   Result<uint64_t> read_msr(uint32_t index) const;

@@ -23,6 +23,9 @@ constexpr uint64_t local_apic_address = 0xfee0'0000;
 constexpr uint32_t first_synthetic_msr = 0x4000'0000;  // TLFS, "Synthetic MSRs"
 constexpr uint32_t synthetic_msr_count = 0x200;
 
+constexpr uint8_t all_lines = 0xff;               // of an 8259's mask
+constexpr uint8_t hardware_triggered_strobe = 5;  // Intel 8254, "Mode Definitions"
+
 kvm_irq_routing_entry pin_route(uint32_t pin) {
   kvm_irq_routing_entry entry{};
   entry.gsi = pin;
@@ -119,6 +122,34 @@ Result<void> VirtualMachine::set_clock(uint64_t ticks) const {
   kvm_clock_data data{};
   data.clock = ticks * nanoseconds_per_tick;
   TRY(control(descriptor_.number(), KVM_SET_CLOCK, "KVM_SET_CLOCK", &data));
+  return {};
+}
+
+// --- the timer of firmware ---
+
+Result<void> VirtualMachine::add_timer() const {
+  kvm_pit_config timer{};
+  timer.flags = KVM_PIT_SPEAKER_DUMMY;
+  const auto added = control(descriptor_.number(), KVM_CREATE_PIT2, "KVM_CREATE_PIT2", &timer);
+  if (!added)
+    return fail(Errc::unsupported,
+                "this KVM has no timer for a disk's own boot loader: " + added.error().message);
+  return {};
+}
+
+Result<void> VirtualMachine::retire_timer(uint8_t firmware_vector) const {
+  kvm_irqchip master{};
+  master.chip_id = KVM_IRQCHIP_PIC_MASTER;
+  TRY(control(descriptor_.number(), KVM_GET_IRQCHIP, "KVM_GET_IRQCHIP", &master));
+  if (master.chip.pic.irq_base != firmware_vector) return {};
+  master.chip.pic.imr = all_lines;
+  master.chip.pic.irr = master.chip.pic.isr = 0;
+  TRY(control(descriptor_.number(), KVM_SET_IRQCHIP, "KVM_SET_IRQCHIP", &master));
+  kvm_pit_state2 timer{};
+  TRY(control(descriptor_.number(), KVM_GET_PIT2, "KVM_GET_PIT2", &timer));
+  // Begins when its gate rises, and nothing raises that.
+  timer.channels[0].mode = hardware_triggered_strobe;
+  TRY(control(descriptor_.number(), KVM_SET_PIT2, "KVM_SET_PIT2", &timer));
   return {};
 }
 

@@ -28,6 +28,15 @@ class VirtualMachine {
   // 100 ns since start_clock() are these from now on. REQUIRES: no processor runs.
   Result<void> set_clock(uint64_t ticks) const;
 
+  // --- what firmware has on a PC, for as long as there is firmware ---
+
+  // An 8254 timer at its ports and on IRQ 0, with the second channel's gate at port 61h. Before a
+  // processor runs. Errors: unsupported (this KVM has none).
+  Result<void> add_timer() const;
+  // A kernel has taken over that may not know the 8259s, nor mask them: where they are still as
+  // firmware set them up, with IRQ 0 at this vector, they are masked, and the timer stops.
+  Result<void> retire_timer(uint8_t firmware_vector) const;
+
   // --- interrupts: an eventfd each, which anybody may write to ---
 
   // A pin of the I/O APIC, edge triggered. Lives as long as the machine.

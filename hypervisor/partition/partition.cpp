@@ -2,12 +2,14 @@
 
 #include <fmt/format.h>
 #include <sys/ioctl.h>
+#include <x86intrin.h>
 
 #include <algorithm>
 #include <cassert>
 #include <cstring>
 
 #include "hypervisor/hyperv/cpuid.h"
+#include "hypervisor/partition/firmware_call.h"
 
 namespace vhdkit::hypervisor {
 namespace {
@@ -64,10 +66,15 @@ Result<void> Partition::start_clock() {
                          .now = [this](uint32_t) { return machine_->clock_ticks(); },
                          .tsc_hz = 0,
                          .apic_hz = apic_hz};
+  reference_time_ = [this] { return machine_->clock_ticks(); };
   TRY_LET(clock.tsc_hz, vps_[0]->processor->tsc_hz());
   if (tsc_is_sound) {
+    const uint64_t before = __rdtsc();
     TRY_LET(const uint64_t tsc, vps_[0]->processor->read_msr(tsc_register));
+    const uint64_t host_tsc = before + (__rdtsc() - before) / 2;
     const TscScale scale(clock.tsc_hz, tsc);
+    // A processor that runs cannot be asked; its counter and ours go at the same speed.
+    reference_time_ = [scale, ahead = tsc - host_tsc] { return scale.ticks(__rdtsc() + ahead); };
     clock.scale = scale;
     clock.now = [this, scale](uint32_t vp) {
       const auto now = vps_[vp]->processor->read_msr(tsc_register);
@@ -79,8 +86,13 @@ Result<void> Partition::start_clock() {
   return {};
 }
 
-Result<void> Partition::start(const Entry& entry, const Ports& ports) {
+Result<void> Partition::start(const Entry& entry, const Ports& ports, Firmware* firmware) {
   ports_ = &ports;
+  firmware_ = firmware;
+  firmware_is_in_charge_ = firmware != nullptr;
+  if (firmware != nullptr) {
+    TRY(machine_->add_timer());
+  }
   TRY(vps_[0]->processor->enter_at(entry));
   const std::lock_guard lock(mutex_);
   for (const auto& vp : vps_) vp->thread = std::thread([this, &vp = *vp] { run(vp); });
@@ -200,6 +212,7 @@ void Partition::run(Vp& vp) {
 void Partition::handle_exit(Vp& vp) {
   Processor& processor = *vp.processor;
   kvm_run& exit = processor.exit();
+  if (processor.index() == 0 && firmware_is_in_charge_) look_for_kernel(processor);
   switch (exit.exit_reason) {
     case KVM_EXIT_IO: {
       const bool is_call = exit.io.port == hypercall_port;
@@ -238,6 +251,11 @@ void Partition::handle_port(Processor& processor) {
       end({.end = End::failure, .message = called.error().message});
     return;
   }
+  if (access.port == bios_port && is_write && firmware_ != nullptr && access.size == 1) {
+    if (const auto called = call_firmware(processor); !called)
+      end({.end = End::failure, .message = called.error().message});
+    return;
+  }
   auto data = processor.port_data();
   for (; !data.empty(); data = data.subspan(access.size)) {
     const auto item = data.first(access.size);
@@ -258,6 +276,36 @@ Result<void> Partition::call_hypervisor(Processor& processor) {
   const Hypercall call{.control = registers.rcx, .input = registers.rdx};
   registers.rax = execute(call, parts_.ram, parts_.connections);
   return processor.set_registers(registers);
+}
+
+Result<void> Partition::call_firmware(Processor& processor) {
+  TRY_LET(kvm_sregs special, processor.special_registers());
+  if (!is_in_real_mode(special)) return {};
+  TRY_LET(kvm_regs registers, processor.registers());
+  auto call = take_call(parts_.ram, registers, special);
+  // What runs there has lost its stack, as on a PC: nobody would hear of it.
+  if (!call) return {};
+  const BiosAnswer answer = firmware_->answer(*call);
+  if (answer == BiosAnswer::power_off) end({.end = End::power_off, .message = {}});
+  if (answer == BiosAnswer::no_boot) end({.end = End::no_boot, .message = {}});
+  const bool comes_again = answer != BiosAnswer::done;
+  TRY_LET(const bool has_other_segments,
+          give_answer(parts_.ram, *call, comes_again, registers, special));
+  if (has_other_segments) {
+    TRY(processor.set_special_registers(special));
+  }
+  return processor.set_registers(registers);
+}
+
+// The guest's kernel may not know that there was firmware, whose timer would then bring it
+// interrupts that it has no handler for: Linux finds a machine without 8259s.
+void Partition::look_for_kernel(Processor& processor) {
+  const auto special = processor.special_registers();
+  if (!special || !uses_pages(*special)) return;
+  firmware_is_in_charge_ = false;
+  firmware_->hand_over();
+  if (const auto retired = machine_->retire_timer(firmware_timer_vector); !retired)
+    end({.end = End::failure, .message = retired.error().message});
 }
 
 void Partition::handle_register(Processor& processor) {

@@ -3,8 +3,10 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <functional>
 #include <thread>
 
+#include "hypervisor/bios/call.h"
 #include "hypervisor/devices/ports.h"
 #include "hypervisor/hyperv/hypercalls.h"
 #include "hypervisor/hyperv/registers.h"
@@ -16,6 +18,8 @@ namespace vhdkit::hypervisor {
 // Why a partition runs no more.
 enum class End : uint8_t {
   power_off,     // the guest switched itself off
+  no_loader,     // the first disk has nothing that could be started
+  no_boot,       // its boot loader found nothing to boot, and said so
   reset,         // the guest asked for a restart
   crash,         // the guest's kernel gave up, and said so
   triple_fault,  // a processor met an exception that it could not begin to handle
@@ -24,7 +28,8 @@ enum class End : uint8_t {
 };
 struct Ending {
   End end = End::stopped;
-  std::string message;  // of crash: the end of the guest's log; of failure: what KVM said
+  std::string message;  // of no_loader: why; of crash: the end of the guest's log; of failure: what
+                        // KVM said
 };
 
 // For one power-on; a restart takes a new one. Thread-safe, but for what says otherwise.
@@ -45,8 +50,9 @@ class Partition final : private Wires {
   // A pin of the I/O APIC: who writes to the eventfd raises an edge.
   Result<int> pin_event(uint32_t pin) { return machine_->pin_event(pin); }
 
-  // Begins to run the loaded kernel; the devices outlive the partition. Once.
-  Result<void> start(const Entry& entry, const Ports& ports);
+  // Begins to run the loaded kernel, or the firmware's first instruction; devices and firmware
+  // outlive the partition. firmware: null where there is none. Once.
+  Result<void> start(const Entry& entry, const Ports& ports, Firmware* firmware);
   // The first one to say so decides; the processors stop soon, paused or not.
   void end(Ending ending);
 
@@ -61,6 +67,9 @@ class Partition final : private Wires {
   // Waits for the end. Processors may be on their way yet: join() waits for them.
   Ending wait();
   void join();
+
+  // What the guest's reference clock says, in 100 ns.
+  uint64_t reference_time() const { return reference_time_(); }
 
   // Exits so far, of all processors.
   ExitCounts exits() const;
@@ -91,6 +100,8 @@ class Partition final : private Wires {
   void run(Vp& vp);
   void handle_exit(Vp& vp);
   void handle_port(Processor& processor);
+  Result<void> call_firmware(Processor& processor);
+  void look_for_kernel(Processor& processor);
   Result<void> call_hypervisor(Processor& processor);
   void handle_register(Processor& processor);
   std::string failure_of(Processor& processor) const;
@@ -104,6 +115,9 @@ class Partition final : private Wires {
   std::unique_ptr<VirtualMachine> machine_;
   std::vector<std::unique_ptr<Vp>> vps_;
   const Ports* ports_ = nullptr;
+  std::function<uint64_t()> reference_time_;
+  Firmware* firmware_ = nullptr;
+  bool firmware_is_in_charge_ = false;  // of the first processor's thread, once it runs
 
   std::atomic<bool> is_ending_ = false;
   std::atomic<bool> is_paused_ = false;

@@ -23,7 +23,8 @@ constexpr size_t max_typed_bytes = size_t{64} << 10;
 constexpr auto pause_without_descriptors = std::chrono::milliseconds(100);
 
 constexpr std::string_view help =
-    "\r\nCtrl-A x  leave: the guest is switched off\r\n"
+    "\r\nCtrl-A p  ask the guest to power off\r\n"
+    "Ctrl-A x  leave: the guest is switched off\r\n"
     "Ctrl-A a  a Ctrl-A for the guest\r\n"
     "Ctrl-A h  this\r\n";
 
@@ -66,8 +67,8 @@ Result<void> parse_console(const std::string& text, ConsoleOptions& options) {
 }
 
 Result<std::unique_ptr<Console>> Console::open(const ConsoleOptions& options,
-                                               std::function<void()> on_leave) {
-  std::unique_ptr<Console> console(new Console(options, std::move(on_leave)));
+                                               ConsoleWishes wishes) {
+  std::unique_ptr<Console> console(new Console(options, std::move(wishes)));
   TRY(console->begin());
   return console;
 }
@@ -240,7 +241,8 @@ void Console::read_from(const Peer& peer) {
   } else {
     const Escapes::Typed typed = escapes_.take(bytes);
     if (typed.wants_help) tools::say(help);
-    if (typed.wants_to_leave) on_leave_();
+    if (typed.wants_power_off) wishes_.power_off();
+    if (typed.wants_to_leave) wishes_.leave();
     keep_typed(typed.for_guest);
   }
   deliver();

@@ -27,6 +27,12 @@ struct ConsoleOptions {
 // "stdio", "unix:PATH" or "none". Errors: invalid_argument.
 Result<void> parse_console(const std::string& text, ConsoleOptions& options);
 
+// What somebody wants who types an escape. Called on a thread of the console's.
+struct ConsoleWishes {
+  std::function<void()> leave = [] {};      // Ctrl-A x
+  std::function<void()> power_off = [] {};  // Ctrl-A p
+};
+
 // Thread-safe. A socket has one client at a time, and further ones wait; while there is none, what
 // the guest says is lost, as it is where standard output was closed. A reader that is slow holds
 // the guest's processor up while that speaks. Keys that the guest does not read wait, up to 64 KiB
@@ -34,10 +40,8 @@ Result<void> parse_console(const std::string& text, ConsoleOptions& options);
 // be heard whatever the guest does.
 class Console final : public SerialHost {
  public:
-  // on_leave: somebody typed Ctrl-A x; called on a thread of the console's. Errors: those of the
-  // system (the socket, the log, the streams), naming which.
-  static Result<std::unique_ptr<Console>> open(const ConsoleOptions& options,
-                                               std::function<void()> on_leave);
+  // Errors: those of the system (the socket, the log, the streams), naming which.
+  static Result<std::unique_ptr<Console>> open(const ConsoleOptions& options, ConsoleWishes wishes);
   ~Console() override;
 
   // Who gets what is typed from now on; null: nobody, and nobody waits any more for a slow reader.
@@ -54,8 +58,8 @@ class Console final : public SerialHost {
  private:
   using Peer = std::shared_ptr<Descriptor>;
 
-  Console(ConsoleOptions options, std::function<void()> on_leave)
-      : options_(std::move(options)), on_leave_(std::move(on_leave)) {}
+  Console(ConsoleOptions options, ConsoleWishes wishes)
+      : options_(std::move(options)), wishes_(std::move(wishes)) {}
   Result<void> begin();
 
   void run();
@@ -73,7 +77,7 @@ class Console final : public SerialHost {
   bool is_ready(const Descriptor& reader) const;
 
   ConsoleOptions options_;
-  std::function<void()> on_leave_;
+  ConsoleWishes wishes_;
   Descriptor wake_event_;   // for the thread
   Descriptor hurry_event_;  // for writers: readable while nobody is connected
   Descriptor listener_;

@@ -109,8 +109,10 @@ std::string content_of(const std::string& path) {
 void say(Console& console, std::string_view text) { console.write(std::as_bytes(std::span(text))); }
 
 std::unique_ptr<Console> open(
-    const ConsoleOptions& options, std::function<void()> on_leave = [] {}) {
-  auto console = Console::open(options, std::move(on_leave));
+    const ConsoleOptions& options, std::function<void()> on_leave = [] {},
+    std::function<void()> on_power_off = [] {}) {
+  auto console =
+      Console::open(options, {.leave = std::move(on_leave), .power_off = std::move(on_power_off)});
   REQUIRE(console);
   return std::move(*console);
 }
@@ -159,6 +161,23 @@ TEST_CASE("Ctrl-A x leaves") {
   const auto console = open({}, [&] { ++leave_count; });
   put(typed.write_end.number(), "\x01x");
   await_that([&] { return leave_count == 1; });
+}
+
+TEST_CASE("Ctrl-A p asks for power off, and says nothing to the guest") {
+  Pipe typed;
+  Pipe shown;
+  TestGuest guest;
+  guest.room = 100;
+  std::atomic<int> leave_count = 0;
+  std::atomic<int> power_off_count = 0;
+  const Redirected redirected(typed.read_end.number(), shown.write_end.number());
+  const auto console = open({}, [&] { ++leave_count; }, [&] { ++power_off_count; });
+  console->connect(&guest);
+  put(typed.write_end.number(), "a\x01pb");
+  await_that([&] { return guest.seen() == "ab"; });
+  CHECK(power_off_count == 1);
+  CHECK(leave_count == 0);
+  console->connect(nullptr);
 }
 
 TEST_CASE("a reader that is slow holds the guest up until nobody may wait any more") {
@@ -241,7 +260,7 @@ TEST_CASE("a console without descriptors for its streams is refused, and leaves 
   for (int count = 0; count < 4; ++count) {
     CAPTURE(count);
     const DescriptorLimit limit(free + count);
-    REQUIRE_FALSE(Console::open({}, [] {}));
+    REQUIRE_FALSE(Console::open({}, {}));
   }
   {
     Pipe typed;
@@ -283,7 +302,7 @@ TEST_CASE("a console that is nowhere hears nobody, and its log gets everything")
     say(*console, "late;");
   }
   CHECK(content_of(log) == "before;said;late;said;late;");
-  const auto refused = Console::open({.log_path = folder.path("no/log")}, [] {});
+  const auto refused = Console::open({.log_path = folder.path("no/log")}, {});
   REQUIRE_FALSE(refused);
   CHECK(refused.error().message.starts_with(folder.path("no/log") + ": "));
 }
@@ -596,7 +615,7 @@ TEST_CASE("a socket that a killed runner left is taken over, one that somebody l
   }
   const auto console = open(options);
   const Descriptor client = connect_to(path);
-  REQUIRE_FALSE(Console::open(options, [] {}));
+  REQUIRE_FALSE(Console::open(options, {}));
   const Descriptor queued = connect_to(path);  // it is the first one's still
 }
 
@@ -605,12 +624,12 @@ TEST_CASE("a socket that cannot be made is refused by its name") {
   const std::string path = folder.path("taken");
   std::ofstream(path) << "a file";
   const auto taken =
-      Console::open({.where = ConsoleOptions::Where::socket, .socket_path = path}, [] {});
+      Console::open({.where = ConsoleOptions::Where::socket, .socket_path = path}, {});
   REQUIRE_FALSE(taken);
   CHECK(taken.error().message.starts_with(path + ": a socket"));
   CHECK(access(path.c_str(), F_OK) == 0);
   const auto too_long = Console::open(
-      {.where = ConsoleOptions::Where::socket, .socket_path = std::string(200, 'x')}, [] {});
+      {.where = ConsoleOptions::Where::socket, .socket_path = std::string(200, 'x')}, {});
   REQUIRE_FALSE(too_long);
   CHECK(too_long.error().code == Errc::invalid_argument);
 }

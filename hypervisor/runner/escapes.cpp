@@ -17,6 +17,7 @@ Escapes::Typed Escapes::take(std::span<const std::byte> bytes) {
     } else {
       is_escaped_ = false;
       typed.wants_to_leave |= byte == std::byte{'x'};
+      typed.wants_power_off |= byte == std::byte{'p'};
       typed.wants_help |= byte == std::byte{'h'};
       if (byte == control_a || byte == std::byte{'a'}) typed.for_guest.push_back(control_a);
     }

@@ -7,13 +7,14 @@
 
 namespace vhdkit::hypervisor {
 
-// Ctrl-A and another key, as QEMU's users know it: x leaves, h asks for help, a or Ctrl-A again is
-// a Ctrl-A for the guest, and everything else is nothing.
+// Ctrl-A and another key, as QEMU's users know it: x leaves, p asks the guest to power off, h asks
+// for help, a or Ctrl-A again is a Ctrl-A for the guest, and everything else is nothing.
 class Escapes {
  public:
   struct Typed {
     std::vector<std::byte> for_guest;
     bool wants_to_leave = false;
+    bool wants_power_off = false;
     bool wants_help = false;
   };
   Typed take(std::span<const std::byte> bytes);

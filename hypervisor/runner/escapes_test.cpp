@@ -7,11 +7,12 @@
 namespace vhdkit::hypervisor {
 namespace {
 
-// What is for the guest, with " leave" and " help" behind it where they are wanted.
+// What is for the guest, with " leave", " off" and " help" behind it where they are wanted.
 std::string take(Escapes& escapes, std::string_view text) {
   const Escapes::Typed typed = escapes.take(std::as_bytes(std::span(text)));
   std::string said(reinterpret_cast<const char*>(typed.for_guest.data()), typed.for_guest.size());
   if (typed.wants_to_leave) said += " leave";
+  if (typed.wants_power_off) said += " off";
   if (typed.wants_help) said += " help";
   return said;
 }
@@ -22,16 +23,17 @@ TEST_CASE("Ctrl-A and another key are for the runner") {
   CHECK(take(escapes, "ls -l\r") == "ls -l\r");
   CHECK(take(escapes, "\x01x") == " leave");
   CHECK(take(escapes, "\x01h") == " help");
+  CHECK(take(escapes, "\x01p") == " off");
   CHECK(take(escapes,
              "\x01"
              "a") == "\x01");
   CHECK(take(escapes, "\x01\x01") == "\x01");
-  CHECK(take(escapes, "xah") == "xah");
+  CHECK(take(escapes, "xahp") == "xahp");
 }
 
 TEST_CASE("every other key after Ctrl-A is nothing") {
   for (int key = 0; key < 256; ++key) {
-    if (key == 0x01 || key == 'a' || key == 'x' || key == 'h') continue;
+    if (key == 0x01 || key == 'a' || key == 'x' || key == 'h' || key == 'p') continue;
     CAPTURE(key);
     Escapes escapes;
     CHECK(take(escapes, {"\x01", 1}) == "");
@@ -58,7 +60,7 @@ TEST_CASE("keys come one by one as well as together") {
 
 TEST_CASE("what is typed around an escape is the guest's, and several are heard at once") {
   Escapes escapes;
-  CHECK(take(escapes, "be\x01xfore\x01hh") == "beforeh leave help");
+  CHECK(take(escapes, "be\x01xfo\x01pre\x01hh") == "beforeh leave off help");
   CHECK(take(escapes, "") == "");
   CHECK(take(escapes, "q\x01") == "q");
   CHECK(take(escapes, "") == "");

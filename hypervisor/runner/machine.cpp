@@ -11,6 +11,7 @@
 #include "hypervisor/devices/uart.h"
 #include "hypervisor/runner/disk_option.h"
 #include "hypervisor/runner/file_content.h"
+#include "hypervisor/runner/firmware_drives.h"
 
 namespace vhdkit::hypervisor {
 namespace {
@@ -120,6 +121,7 @@ Result<void> Machine::create_parts() {
                                      .undo = plan_.undo,
                                      .log = voices_.warn,
                                      .tell = voices_.tell}));
+  TRY_LET(services_, GuestServices::create(storage_->bus(), [this] { return read_time(); }));
   return {};
 }
 
@@ -161,6 +163,7 @@ void Machine::switch_off(Devices& devices, Partition& partition) {
   devices.disconnect();
   partition.join();
   set_current(nullptr);
+  bios_.reset();
   // Channels are closed while what their signals are connected to is still there.
   storage_->reset();
 }
@@ -172,13 +175,35 @@ bool Machine::starts_again(const Ending& ending) {
 }
 
 Result<Ending> Machine::run(Partition& partition, const Ports& ports) {
-  TRY_LET(const Entry entry, load());
-  TRY(partition.start(entry, ports));
+  if (!plan_.kernel.empty()) {
+    TRY_LET(const Entry entry, load_kernel_file());
+    TRY(partition.start(entry, ports, nullptr));
+    has_run_ = true;
+    return partition.wait();
+  }
+  const auto entry = load_boot_loader(ports);
+  if (!entry && entry.error().code == Errc::not_found)
+    return Ending{.end = End::no_loader, .message = entry.error().message};
+  if (!entry) return std::unexpected(entry.error());
+  TRY(partition.start(*entry, ports, bios_.get()));
   has_run_ = true;
   return partition.wait();
 }
 
-Result<Entry> Machine::load() {
+Result<Entry> Machine::load_boot_loader(const Ports& ports) {
+  const std::string& path = plan_.disks.front().path;
+  const std::lock_guard lock(operation_);
+  auto drives = firmware_drives(*storage_);
+  if (!drives) return std::unexpected(with_context(drives.error(), path));
+  bios_ = std::make_unique<Bios>(Bios::Parts{.ram = *ram_,
+                                             .ports = ports,
+                                             .line = console_,
+                                             .drives = std::move(*drives),
+                                             .vp_count = plan_.processor_count});
+  return with_context(bios_->boot(), path);
+}
+
+Result<Entry> Machine::load_kernel_file() {
   TRY_LET(const auto kernel, read_file(plan_.kernel));
   std::vector<std::byte> initrd;
   if (!plan_.initrd.empty()) {
@@ -243,7 +268,8 @@ Json Machine::status() {
                  {"processors", plan_.processor_count},
                  {"memory", plan_.memory_bytes},
                  {"console", console_.where()},
-                 {"disks", std::move(disks)}};
+                 {"disks", std::move(disks)},
+                 {"services", Json::parse(services_->status())}};
   if (const auto drive = storage_->drive()) {
     status["dvd-drive"] = json_of(drive->place);
     status["dvd-drive"]["filename"] = drive->medium ? Json(*drive->medium) : Json();
@@ -260,7 +286,16 @@ Result<void> Machine::pause() {
 Result<void> Machine::resume() {
   const std::lock_guard lock(operation_);
   TRY_LET(Partition* const partition, running());
-  return partition->resume();
+  TRY(partition->resume());
+  services_->resumed();
+  return {};
+}
+
+Result<void> Machine::shut_down(bool restarts) {
+  const std::lock_guard lock(operation_);
+  TRY_LET([[maybe_unused]] const Partition* const partition, running());
+  using services::ShutdownKind;
+  return services_->shut_down(restarts ? ShutdownKind::restart : ShutdownKind::power_off);
 }
 
 Result<void> Machine::power_off() {
@@ -293,18 +328,30 @@ Result<void> Machine::remove_disk(const DiskName& name) {
   return storage_->detach(number);
 }
 
-Result<Json> Machine::snapshot(const std::optional<DiskName>& name) {
+Result<Json> Machine::snapshot(const std::optional<DiskName>& name, bool freezes) {
   const std::lock_guard lock(operation_);
   std::vector<unsigned> numbers;
   if (name) {
     TRY_LET(const unsigned number, number_of(*name));
     numbers.push_back(number);
   }
-  TRY_LET(const auto snapshots, storage_->snapshot(std::move(numbers)));
+  TRY_LET(const auto snapshots,
+          freezes ? snapshot_frozen(std::move(numbers)) : storage_->snapshot(std::move(numbers)));
   Json list = Json::array();
   for (const Snapshot& one : snapshots)
     list.push_back({{"disk", one.number}, {"filename", one.child}, {"parent", one.parent}});
   return Json{{"snapshots", std::move(list)}};
+}
+
+Result<std::vector<Snapshot>> Machine::snapshot_frozen(std::vector<unsigned> numbers) {
+  TRY_LET(const Partition* const partition, running());
+  if (partition->is_paused()) return fail(Errc::busy, "a guest that is paused cannot freeze");
+  TRY(services_->freeze());
+  auto snapshots = storage_->snapshot(std::move(numbers));
+  const auto thawed = services_->thaw();
+  if (snapshots && !thawed)
+    return fail(Errc::io, "the snapshots are there, but may be torn: " + thawed.error().message);
+  return snapshots;
 }
 
 Result<void> Machine::insert_media(const std::string& path) {
@@ -332,6 +379,25 @@ Result<unsigned> Machine::number_of(const DiskName& name) const {
                                            std::get<std::string>(name)));
 }
 
+// The two clocks are read one after the other, which takes less than a guest can see.
+std::optional<services::TimeReading> Machine::read_time() {
+  const std::lock_guard lock(mutex_);
+  if (current_ == nullptr) return std::nullopt;
+  return services::TimeReading{.host_time = services::host_time_now(),
+                               .reference_time = current_->reference_time()};
+}
+
+void Machine::ask_to_power_off() {
+  services_->begin_shut_down(services::ShutdownKind::power_off, [this](const Result<void>& asked) {
+    if (!asked) voices_.warn("the guest cannot be asked to power off: " + asked.error().message);
+  });
+}
+
+Result<void> Machine::close() {
+  services_->close();
+  return has_run_ ? storage_->close() : storage_->abandon();
+}
+
 std::string Machine::report() { return counters().dump(2); }
 
 Json Machine::counters() {
@@ -344,6 +410,7 @@ Json Machine::counters() {
       report["exits"][std::string(exit_cause_names[i])] = counts[i] + exits_[i];
   }
   report["controllers"] = Json::parse(storage_->report());
+  report["services"] = Json::parse(services_->status());
   return report;
 }
 

@@ -2,9 +2,11 @@
 // next until it stays off.
 #pragma once
 
+#include "hypervisor/bios/bios.h"
 #include "hypervisor/control/controls.h"
 #include "hypervisor/partition/partition.h"
 #include "hypervisor/runner/console.h"
+#include "hypervisor/runner/guest_services.h"
 #include "hypervisor/runner/storage.h"
 
 namespace vhdkit::hypervisor {
@@ -12,8 +14,8 @@ namespace vhdkit::hypervisor {
 struct MachinePlan {
   uint64_t memory_bytes = uint64_t{512} << 20;
   unsigned processor_count = 1;
-  std::string kernel;  // files
-  std::string initrd;  // may be empty
+  std::string kernel;  // a file; empty: the first disk's boot loader is started
+  std::string initrd;  // a file; may be empty
   std::string command_line;
   std::vector<DiskPlan> disks;
   std::optional<UndoEnd> undo;     // of the writable ones
@@ -22,7 +24,8 @@ struct MachinePlan {
   bool restarts = true;  // when the guest wants to
 };
 
-// One thread creates, runs and destroys it; stop(), report() and the controls may come from any.
+// One thread creates, runs and destroys it; stop(), ask_to_power_off(), services(), report() and
+// the controls may come from any.
 class Machine final : public Controls {
  public:
   // Called on any thread.
@@ -38,25 +41,32 @@ class Machine final : public Controls {
                                                  Console& console, Voices voices);
 
   // Runs the guest, restarts included, until it stays off. Once. Errors: those of loading the
-  // kernel, naming its file.
+  // kernel, naming its file; of reading the first disk, naming it. A disk without a boot loader is
+  // an ending.
   Result<Ending> run();
   void stop();
+  // The guest is asked by its shutdown service, and who warns is told where that fails. Waits for
+  // nothing.
+  void ask_to_power_off();
+  // Until close().
+  services::Services& services() { return *services_; }
   // Closes the disks, each of them whatever happens to the others, and ends their undo disks.
   // Errors: the first one's.
-  Result<void> close() { return has_run_ ? storage_->close() : storage_->abandon(); }
+  Result<void> close();
 
-  // Disks, channels and exits, with what was counted of them, as JSON.
+  // Disks, channels, exits and services, with what was counted of them, as JSON.
   std::string report();
 
   Json status() override;
   Json counters() override;
   Result<void> pause() override;
   Result<void> resume() override;
+  Result<void> shut_down(bool restarts) override;
   Result<void> power_off() override;
   Result<void> reset() override;
   Result<Json> add_disk(const std::string& words) override;
   Result<void> remove_disk(const DiskName& name) override;
-  Result<Json> snapshot(const std::optional<DiskName>& name) override;
+  Result<Json> snapshot(const std::optional<DiskName>& name, bool freezes) override;
   Result<void> insert_media(const std::string& path) override;
   Result<void> eject_media() override;
 
@@ -69,7 +79,8 @@ class Machine final : public Controls {
   Result<void> attach_disks();
   Result<Ending> run_once();
   Result<Ending> run(Partition& partition, const Ports& ports);
-  Result<Entry> load();
+  Result<Entry> load_kernel_file();
+  Result<Entry> load_boot_loader(const Ports& ports);
   void end(Ending ending);
   void switch_off(Devices& devices, Partition& partition);
   void set_current(Partition* partition);
@@ -79,6 +90,8 @@ class Machine final : public Controls {
   Result<Partition*> running();
   std::chrono::duration<double> uptime();  // since it was last switched on
   Result<unsigned> number_of(const DiskName& name) const;
+  Result<std::vector<Snapshot>> snapshot_frozen(std::vector<unsigned> numbers);
+  std::optional<services::TimeReading> read_time();
 
   const Kvm& kvm_;
   MachinePlan plan_;
@@ -89,6 +102,8 @@ class Machine final : public Controls {
   std::unique_ptr<Registers> registers_;
   std::unique_ptr<Storage> storage_;
   bool has_run_ = false;
+  std::unique_ptr<GuestServices> services_;  // on the storage's bus
+  std::unique_ptr<Bios> bios_;               // of the power-on; null where a kernel is loaded
 
   // A command from outside, or switching off: one at a time. Taken before mutex_.
   std::mutex operation_;

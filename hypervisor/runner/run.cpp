@@ -20,6 +20,8 @@ namespace {
 using tools::Arguments;
 
 constexpr tools::Example examples[] = {
+    {"A disk with its own boot loader (GRUB or syslinux, for a BIOS)",
+     "vhd-run --memory 2G --disk debian.vhdx"},
     {"A kernel with its initrd, and its root file system in a VHDX",
      "vhd-run --kernel vmlinuz --initrd initrd.img --append 'root=/dev/sda console=ttyS0' --disk "
      "root.vhdx"},
@@ -45,23 +47,30 @@ constexpr tools::ExitCode exit_codes[] = {
     {int(ExitCode::failure), "KVM could not go on"},
     {int(ExitCode::restart), "the guest wanted a restart, and --no-reboot was said"},
     {int(ExitCode::unclean), "a disk could not be closed cleanly: what was flushed is there"},
+    {int(ExitCode::no_loader),
+     "the first disk cannot be booted: it is empty, has no boot loader, or sectors of 4096 bytes"},
+    {int(ExitCode::no_boot), "the disk's boot loader found nothing to boot"},
     {128, "and more: ended by a signal, 128 and its number; the disks were closed"},
 };
 
 constexpr tools::Page run_page = {
     .summary = "runs a guest from virtual disks, over VMBus",
-    .synopsis = "[OPTION...] --kernel FILE",
+    .synopsis = "[OPTION...] [--kernel FILE] [--disk FILE...]",
     .description =
         "Starts a machine as Hyper-V has them, with KVM: the guest finds \"Microsoft Hv\", a "
         "VMBus, "
         "and its disks behind synthetic SCSI controllers, and needs no drivers but its own. VHD, "
         "VHDX, differencing chains and raw files are used as they are, locked while the guest "
-        "runs, and closed cleanly at its end. The kernel (bzImage, or ELF with a PVH entry) and "
-        "its "
-        "initrd are loaded directly.\n\n"
-        "The guest's first serial port is on standard input and output: Ctrl-A x leaves, Ctrl-A h "
-        "says what else there is. Leaving, SIGINT and SIGTERM switch the guest off as a plug does: "
-        "what it has not flushed is lost.",
+        "runs, and closed cleanly at its end. A kernel (bzImage, or ELF with a PVH entry) and its "
+        "initrd are loaded directly. Without one, the first disk's own boot loader is started, as "
+        "a PC's BIOS does it: it finds every disk with sectors of 512 bytes, and its screen and "
+        "keyboard are the console; the arrow keys are those of a terminal.\n\n"
+        "The guest finds Hyper-V's integration services as well: it can be asked to power off, "
+        "says that it lives, takes the host's time, and says its names and addresses, which "
+        "--report has.\n\n"
+        "The guest's first serial port is on standard input and output: Ctrl-A p asks the guest to "
+        "power off, Ctrl-A x leaves, Ctrl-A h says what else there is. Leaving, SIGINT and SIGTERM "
+        "switch the guest off as a plug does: what it has not flushed is lost.",
     .examples = examples,
     .exit_codes = exit_codes,
 };
@@ -85,6 +94,10 @@ ExitCode code_of(End end) {
       return ExitCode::power_off;
     case End::reset:
       return ExitCode::restart;
+    case End::no_loader:
+      return ExitCode::no_loader;
+    case End::no_boot:
+      return ExitCode::no_boot;
     case End::crash:
       return ExitCode::crash;
     case End::triple_fault:
@@ -109,6 +122,9 @@ void tell(const Ending& ending) {
     case End::crash:
       tools::complain("the guest's kernel gave up");
       return tell_lines(ending.message);
+    case End::no_boot:
+      return tools::complain("the disk's boot loader found nothing to boot");
+    case End::no_loader:
     case End::triple_fault:
     case End::failure:
       return tools::complain(ending.message);
@@ -126,13 +142,19 @@ Result<Kvm> usable_kvm() {
   return kvm;
 }
 
-// Passes the wish to stop on to the machine, also where it came before there was one.
+// Passes the wish to stop on to the machine, also where it came before there was one; other wishes
+// only while there is one.
 class Stopper {
  public:
   void stop() {
     const std::lock_guard lock(mutex_);
     is_stopped_ = true;
     if (machine_ != nullptr) machine_->stop();
+  }
+  void ask_to_power_off() {
+    const std::lock_guard lock(mutex_);
+    if (machine_ == nullptr) return tools::say("there is no guest to be asked");
+    machine_->ask_to_power_off();
   }
   void set_machine(Machine* machine) {
     const std::lock_guard lock(mutex_);
@@ -159,8 +181,9 @@ Result<void> write_report(const std::string& path, const std::string& report) {
 const tools::Page& Run::page() const { return run_page; }
 
 void Run::declare(Arguments& arguments) {
-  arguments.required_option("--kernel,-k", "FILE", tools::into(plan_.kernel),
-                            "The guest's kernel: a bzImage, or an ELF file.");
+  arguments.option("--kernel,-k", "FILE", tools::into(plan_.kernel),
+                   "The guest's kernel: a bzImage, or an ELF file. Without one the first disk's "
+                   "boot loader is started.");
   arguments.option("--initrd,-i", "FILE", tools::into(plan_.initrd), "Its initial RAM disk.");
   arguments.option("--append,-a", "TEXT", tools::into(plan_.command_line),
                    "Its command line, such as \"console=ttyS0 root=/dev/sda\".");
@@ -204,7 +227,8 @@ void Run::declare(Arguments& arguments) {
                    "A socket on which vhd ctl tells and changes what the machine does.");
   arguments.flag("--no-reboot", stays_down_, "End where the guest wants a restart.");
   arguments.option("--report", "FILE", tools::into(report_),
-                   "At the end, write what was counted of disks, channels and exits, as JSON.");
+                   "At the end, write what was counted of disks, channels and exits, and what the "
+                   "guest's services said, as JSON.");
 }
 
 Result<int> Run::run(async::Loop&) { return run(); }
@@ -216,7 +240,19 @@ int Run::run() {
   return int(ExitCode::bad_start);
 }
 
+Result<void> Run::check_plan() const {
+  if (!plan_.kernel.empty()) return {};
+  if (!plan_.initrd.empty())
+    return fail(Errc::invalid_argument, "--initrd belongs to a --kernel, and there is none");
+  if (!plan_.command_line.empty())
+    return fail(Errc::invalid_argument, "--append belongs to a --kernel, and there is none");
+  if (plan_.disks.empty())
+    return fail(Errc::invalid_argument, "there is nothing to run: neither a --kernel nor a --disk");
+  return {};
+}
+
 Result<int> Run::run_machine() {
+  TRY(check_plan());
   plan_.restarts = !stays_down_;
   // Whoever closes the console's other end ends nothing.
   signal(SIGPIPE, SIG_IGN);
@@ -232,7 +268,9 @@ Result<int> Run::run_machine() {
   if (control_) {
     TRY_LET(control, ControlServer::listen(*control_, ControlServer::Limits()));
   }
-  TRY_LET(const auto console, Console::open(console_options_, [&] { stopper.stop(); }));
+  TRY_LET(const auto console,
+          Console::open(console_options_, {.leave = [&] { stopper.stop(); },
+                                           .power_off = [&] { stopper.ask_to_power_off(); }}));
   TRY_LET(const auto machine,
           Machine::create(*kvm, plan_, *console, {.warn = &tools::warn, .tell = &tools::say}));
   stopper.set_machine(machine.get());

@@ -16,6 +16,8 @@ enum class ExitCode : int {
   failure = 5,       // KVM could not go on
   restart = 6,       // wanted, with --no-reboot
   unclean = 7,       // a disk could not be closed
+  no_loader = 8,     // the first disk has no boot loader, or none that a BIOS can start
+  no_boot = 9,       // the boot loader found nothing to boot
 };
 
 class Run final : public tools::Verb {
@@ -29,6 +31,7 @@ class Run final : public tools::Verb {
   int run();
 
  private:
+  Result<void> check_plan() const;
   Result<int> run_machine();
   Result<int> finish(Machine& machine, const Result<Ending>& ending);
 

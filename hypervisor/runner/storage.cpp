@@ -75,6 +75,7 @@ Result<std::unique_ptr<Storage>> Storage::create(vmbus::GuestMemory& memory,
 
 Result<void> Storage::start(vmbus::GuestMemory& memory, vmbus::Partition& partition,
                             const Options& options) {
+  partition_ = &partition;
   TRY_LET(control_, storvsp::WorkerThread::start({}));
   for (unsigned i = 0; i < options.worker_count; ++i) {
     TRY_LET(auto thread, storvsp::WorkerThread::start({}));
@@ -320,6 +321,15 @@ void Storage::exchange_medium(std::shared_ptr<image::Image> medium) {
     assert(exchanged);
   });
   drive_->owner->run([&] { medium.reset(); });
+}
+
+// --- the firmware ---
+
+std::vector<Storage::Entrance> Storage::entrances() const {
+  std::vector<Entrance> entrances;
+  for (const auto& [number, disk] : disks_)
+    entrances.push_back({.worker = disk.owner, .disk = disk.front});
+  return entrances;
 }
 
 // --- the guest ---

@@ -37,8 +37,8 @@ struct Snapshot {
   std::string child;   // has taken its place
 };
 
-// Thread-safe for the guest's side (Connections, slot_is_free()); the rest is for one thread that
-// is none of its own.
+// Thread-safe for the guest's side (Connections, slot_is_free()) and for the firmware's; the rest
+// is for one thread that is none of its own.
 class Storage final : public Connections {
  public:
   static constexpr unsigned max_controllers = 2;
@@ -61,6 +61,15 @@ class Storage final : public Connections {
                                                  const Options& options);
   // Without close(), as abandon().
   ~Storage() override;
+
+  // For further devices on the guest's VMBus: the server, which lives on this worker's thread. They
+  // are gone before close().
+  struct Bus {
+    storvsp::Worker& worker;
+    vmbus::Server& server;
+    vmbus::Partition& partition;
+  };
+  Bus bus() { return {control_->worker(), *server_, *partition_}; }
 
   // Whether attach() can give it the undo disk that is wanted; only reads. Errors: check_undo()'s.
   Result<void> check(const DiskPlan& plan);
@@ -90,6 +99,14 @@ class Storage final : public Connections {
   HypercallStatus signal_event(uint32_t connection_id) override;
   // A message slot of the guest's may have become free.
   void slot_is_free();
+
+  // For the firmware: the disks as they are now, in the order of their numbers. They may be used,
+  // on their workers, for as long as one likes; of those that were taken away all requests fail.
+  struct Entrance {
+    storvsp::Worker* worker;
+    std::shared_ptr<disk::Disk> disk;
+  };
+  std::vector<Entrance> entrances() const;
 
   // As if the guest had been switched off: returns when nothing of it runs any more. REQUIRES: no
   // processor runs.
@@ -141,6 +158,7 @@ class Storage final : public Connections {
   std::optional<UndoEnd> undo_;
   vmbus::Server::Log log_;
   std::function<void(const std::string&)> tell_;
+  vmbus::Partition* partition_ = nullptr;
   std::unique_ptr<storvsp::WorkerThread> control_;
   std::vector<std::unique_ptr<storvsp::WorkerThread>> worker_threads_;
   std::vector<storvsp::Worker*> workers_;

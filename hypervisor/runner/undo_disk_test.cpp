@@ -44,7 +44,7 @@ std::vector<std::string> names_in(const std::string& folder) {
 }
 
 struct Fixture {
-  explicit Fixture(Format format = Format::vhdx) : format(format) {
+  explicit Fixture(Format of = Format::vhdx) : format(of) {
     make_image(disk, format);
     write_to(disk, 0, 1);
   }

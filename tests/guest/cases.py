@@ -55,15 +55,16 @@ class Workshop:
             pytest.skip(self._why_not)
         return self._machine
 
-    def kernel(self, flavour):
-        """A kernel and its initrd."""
-        if flavour not in self._kernels:
+    def kernel(self, flavour, modules=()):
+        """A kernel and its initrd, which loads these modules as well."""
+        name = "-".join([flavour, *modules])
+        if name not in self._kernels:
             try:
                 kernel = debian.kernel(flavour)
-                self._kernels[flavour] = kernel, guests.make_initrd(kernel, self.folder / f"initrd-{flavour}")
+                self._kernels[name] = kernel, guests.make_initrd(kernel, self.folder / f"initrd-{name}", modules)
             except Unavailable as error:
                 pytest.skip(str(error))
-        return self._kernels[flavour]
+        return self._kernels[name]
 
     def root(self):
         """A raw root, made once; not to be written."""
@@ -104,9 +105,9 @@ class Boots:
         self.workshop, self.name = workshop, name
         self.guests = []
 
-    def start(self, disks, flavour="cloud", terminal=False, **options):
+    def start(self, disks, flavour="cloud", terminal=False, modules=(), **options):
         """A guest with these disks, the first of them its root."""
-        kernel, initrd = self.workshop.kernel(flavour)
+        kernel, initrd = self.workshop.kernel(flavour, modules)
         return self.start_words(guests.words(kernel.image, initrd, disks, **options), terminal)
 
     def start_words(self, words, terminal=False):

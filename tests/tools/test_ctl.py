@@ -11,7 +11,10 @@ STATUS = {"state": "running", "uptime-seconds": 12.34, "processors": 2, "memory"
                      "virtual-size": 8 << 30, "read-only": False},
                     {"disk": 1, "controller": 0, "lun": 1, "filename": "/vm/\u001b[2Jb.vhd", "format": "vhd",
                      "virtual-size": 1 << 20, "read-only": True}],
-          "dvd-drive": {"disk": 2, "controller": 0, "lun": 2, "filename": None}}
+          "dvd-drive": {"disk": 2, "controller": 0, "lun": 2, "filename": None},
+          "services": {"heartbeat": {"state": "ready", "guest": "running"},
+                       "key-value-exchange": {"guest": {"FullyQualifiedDomainName": "a.example",
+                                                        "NetworkAddressIPv4": "10.0.0.2\u0007"}}}}
 COUNTERS = {"exits": {"hypercall": 12, "signal": 34},
             "controllers": [{"channels": [], "units": [{"lun": 3, "requests": 56, "errors": 7, "bytes-read": 4096,
                                                         "bytes-written": 0, "latency-us": []}]}]}
@@ -52,7 +55,8 @@ def runner(tmp_path):
     started.listener.close()
 
 
-@pytest.mark.parametrize("command", ["pause", "resume", "power-off", "reset", "eject-media"])
+@pytest.mark.parametrize("command", ["pause", "resume", "shut-down", "restart", "power-off", "reset",
+                                     "eject-media"])
 def test_a_command_is_sent_and_nothing_said(runner, command):
     outcome = runner.ctl(command)
     assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
@@ -68,6 +72,8 @@ def test_a_command_is_sent_and_nothing_said(runner, command):
     (["remove-disk", "99999999999999999999"], {"disk": "{folder}/99999999999999999999"}),
     (["snapshot"], {}),
     (["snapshot", "0"], {"disk": 0}),
+    (["snapshot", "--freeze"], {"freeze": True}),
+    (["snapshot", "--freeze", "0"], {"disk": 0, "freeze": True}),
     (["insert-media", "a.iso"], {"filename": "{folder}/a.iso"}),
 ])
 def test_a_command_s_argument(runner, tmp_path, words, parameters):
@@ -95,6 +101,9 @@ def test_status_for_people(runner):
     lines = runner.ctl("status").out.splitlines()
     assert lines[0].split() == ["state:", "running"]
     assert lines[5].split() == ["DVD", "drive:", "empty"]
+    assert lines[6].split() == ["heartbeat:", "running"]
+    assert lines[7].split() == ["guest's", "name:", "a.example"]
+    assert lines[8].split() == ["its", "IPv4:", "10.0.0.2\\x07"]
     assert "12.3 s" in lines[1] and "512 MiB" in lines[3] and "unix:/c" in lines[4]
     assert lines[-2].split() == ["0", "0", "0", "vhdx", "8", "GiB", "read-write", "/vm/a.vhdx"]
     assert lines[-1].split() == ["1", "0", "1", "vhd", "1", "MiB", "read-only", "/vm/\\x1b[2Jb.vhd"]
@@ -154,6 +163,7 @@ def test_nobody_there(tmp_path):
     (["add-disk"], "needs a file"),
     (["remove-disk"], "needs a disk"),
     (["insert-media"], "needs a file"),
+    (["pause", "--freeze"], "--freeze belongs to snapshot"),
     ([], "COMMAND"),
 ])
 def test_wrong_words_are_not_sent(runner, words, message):
@@ -164,6 +174,6 @@ def test_wrong_words_are_not_sent(runner, words, message):
 
 def test_help_shows_the_commands():
     out = run_ok("ctl", "--help").out
-    for command in ("status", "counters", "pause", "resume", "power-off", "reset", "add-disk", "remove-disk",
-                    "snapshot", "insert-media", "eject-media"):
+    for command in ("status", "counters", "pause", "resume", "shut-down", "restart", "power-off", "reset", "add-disk",
+                    "remove-disk", "snapshot", "insert-media", "eject-media"):
         assert command in out

@@ -34,8 +34,20 @@ def plant(tree, *programs):
         (tree / "usr" / name).mkdir(parents=True, exist_ok=True)
         if not (tree / name).exists():
             (tree / name).symlink_to(f"usr/{name}")
-    for path in closure(*programs):
-        target = tree / path.relative_to("/")
+    copy_into(tree, pathlib.Path("/"), closure(*programs))
+
+
+def plant_from(package, tree, *programs):
+    """Programs of an unpacked package, by their paths in it, with this machine's libraries. After plant()."""
+    files = closure(*[package / program for program in programs])
+    copy_into(tree, package, [path for path in files if path.is_relative_to(package)])
+    copy_into(tree, pathlib.Path("/"), [path for path in files if not path.is_relative_to(package)])
+
+
+def copy_into(tree, root, files):
+    """Files below root at the same places in the tree, where they are not there yet."""
+    for path in files:
+        target = tree / path.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
             shutil.copy(path, target)

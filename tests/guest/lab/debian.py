@@ -82,10 +82,15 @@ def newest(flavour):
     depends = re.search(r"Depends: (linux-image-\S+)", said("apt-cache", "depends", FLAVOURS[flavour]))
     if depends is None:
         raise Unavailable(f"apt-cache knows nothing of {FLAVOURS[flavour]}")
-    version = re.search(r"Candidate: (\S+)", said("apt-cache", "policy", depends.group(1)))
+    return depends.group(1), candidate(depends.group(1))
+
+
+def candidate(package):
+    """The version that apt would take."""
+    version = re.search(r"Candidate: (\S+)", said("apt-cache", "policy", package))
     if version is None or version.group(1) == "(none)":
-        raise Unavailable(f"{depends.group(1)} cannot be had here")
-    return depends.group(1), version.group(1)
+        raise Unavailable(f"{package} cannot be had here")
+    return version.group(1)
 
 
 def download(package, version, folder):
@@ -115,20 +120,31 @@ def alone():
         yield
 
 
-def kernel(flavour):
-    """The newest kernel of the flavour; where none can be had, one that is there already."""
+def unpacked(kind, find):
+    """The files of the package that find() names, with its version; where none can be had, those of one that is there
+    already."""
     with alone():
         try:
-            package, version = newest(flavour)
-            target = CACHE / f"{flavour}_{package}_{version}"
+            package, version = find()
+            target = CACHE / f"{kind}_{package}_{version}"
             if not target.is_dir():
                 unpack(package, version, target)
         except Unavailable:
-            targets = sorted(CACHE.glob(f"{flavour}_*"), key=os.path.getmtime)
+            targets = sorted(CACHE.glob(f"{kind}_*"), key=os.path.getmtime)
             if not targets:
                 raise
             target = targets[-1]
-    return Kernel(flavour, target)
+    return target
+
+
+def kernel(flavour):
+    """The newest kernel of the flavour."""
+    return Kernel(flavour, unpacked(flavour, lambda: newest(flavour)))
+
+
+def package(name):
+    """The files of a package, its newest version."""
+    return unpacked("package", lambda: (name, candidate(name)))
 
 
 def main():

@@ -24,30 +24,38 @@ def make_initrd(kernel, target, more_modules=()):
     return target
 
 
-def make_ext4(tree, target, size, label="data"):
+def make_ext4(tree, target, size, label="data", *options):
     """A raw disk that is one file system with the tree's files in it."""
     with open(target, "wb") as file:
         file.truncate(size)
-    said(need("mkfs.ext4"), "-q", "-F", "-b", "4096", "-L", label, "-d", tree, target)
+    said(need("mkfs.ext4"), "-q", "-F", "-b", "4096", "-L", label, *options, "-d", tree, target)
     return target
 
 
-def make_root(target, programs=(), files=(), size=64 << 20):
-    """A raw disk with a root: busybox, /sbin/init, and these programs and {path: text} of scripts."""
+def plant_root(tree, programs=(), files=(), packages=()):
+    """A root in a folder: busybox, /sbin/init, and these programs, {path: text} of scripts, and (unpacked package, paths
+    of its programs)."""
+    archive.plant(tree, *programs)
+    for package, paths in packages:
+        archive.plant_from(package, tree, *paths)
+    archive.plant_busybox(tree)
+    for name in ("boot", "dev", "proc", "sys", "root", "tmp", "mnt", "etc", "var/lib"):
+        (tree / name).mkdir(parents=True, exist_ok=True)
+    (tree / "usr" / "sbin" / "init").unlink(missing_ok=True)
+    (tree / "usr" / "bin" / "init").unlink(missing_ok=True)
+    archive.write_script(tree / "usr" / "sbin" / "init", (HERE / "inner_root_init.sh").read_text())
+    archive.write_script(tree / "usr" / "sbin" / "off", OFF)
+    for path, text in dict(files).items():
+        archive.write_script(tree / path, text)
+    return tree
+
+
+def make_root(target, programs=(), files=(), size=64 << 20, packages=()):
+    """A raw disk with such a root, and nothing else."""
     with tempfile.TemporaryDirectory() as folder:
         tree = pathlib.Path(folder) / "root"
         tree.mkdir()
-        archive.plant(tree, *programs)
-        archive.plant_busybox(tree)
-        for name in ("dev", "proc", "sys", "root", "tmp", "mnt"):
-            (tree / name).mkdir()
-        (tree / "usr" / "sbin" / "init").unlink(missing_ok=True)
-        (tree / "usr" / "bin" / "init").unlink(missing_ok=True)
-        archive.write_script(tree / "usr" / "sbin" / "init", (HERE / "inner_root_init.sh").read_text())
-        archive.write_script(tree / "usr" / "sbin" / "off", OFF)
-        for path, text in dict(files).items():
-            archive.write_script(tree / path, text)
-        return make_ext4(tree, target, size, label="root")
+        return make_ext4(plant_root(tree, programs, files, packages), target, size, label="root")
 
 
 def to_image(raw, target, *options):
@@ -60,8 +68,13 @@ def to_image(raw, target, *options):
 def words(kernel, initrd, disks, cpus=1, memory="512M", append="", extra=()):
     """vhd-run's command line. disks: paths, or (path, options after the comma)."""
     lines = ["console=ttyS0 quiet panic=-1", f"vhdkit.disks={len(disks)}", append]
-    command = [VHD_RUN, "--memory", memory, "--cpus", cpus, "--kernel", kernel, "--initrd", initrd, "--append",
-               " ".join(filter(None, lines)), *extra]
+    return own_words(disks, cpus, memory, ["--kernel", kernel, "--initrd", initrd, "--append",
+                                           " ".join(filter(None, lines)), *extra])
+
+
+def own_words(disks, cpus=1, memory="512M", extra=()):
+    """The same, for a disk with a boot loader of its own."""
+    command = [VHD_RUN, "--memory", memory, "--cpus", cpus, *extra]
     for disk in disks:
         command += ["--disk", disk if isinstance(disk, (str, pathlib.Path)) else ",".join(map(str, disk))]
     return [*map(str, command)]

@@ -1,6 +1,7 @@
 #!/bin/sh
-# The initrd of a guest: loads the drivers of its disks and goes on from the first one, which vhdkit.root= says how to
-# mount. Where there is no VMBus the disks are virtio's: that is how others' guests start, to be compared with.
+# The initrd of a guest: loads the drivers of its disks and goes on from the first one, or from the partition of it that
+# vhdkit.partition= numbers; vhdkit.root= says how to mount it. Where there is no VMBus the disks are virtio's: that is
+# how others' guests start, to be compared with.
 export PATH=/usr/bin:/usr/sbin
 mount -t devtmpfs dev /dev
 mount -t proc proc /proc
@@ -16,18 +17,20 @@ for module in /modules/*; do
   esac
   insmod "$module" || echo "initrd: insmod $module failed"
 done
-options=rw
+options=rw partition=
 for word in $(cat /proc/cmdline); do
   case $word in
     vhdkit.root=*) options=${word#*=} ;;
+    vhdkit.partition=*) partition=${word#*=} ;;
   esac
 done
 
-# Names of SCSI disks are drawn in the order in which they answer; their places are not.
+# Names of SCSI disks, and numbers of controllers, are drawn in the order in which they answer; identifiers and places on
+# a controller are not.
 name=
 until [ -b "/dev/$name" ]; do
-  for block in /sys/bus/scsi/devices/0:0:0:0/block/* /sys/block/vda; do
-    [ -e "$block" ] && name=${block##*/}
+  for block in /sys/bus/vmbus/devices/*-76686b697430/host*/target*/*:0:0:0/block/* /sys/block/vda; do
+    [ -e "$block" ] && name=${block##*/}$partition
   done
   [ -b "/dev/$name" ] || sleep 0.02
 done

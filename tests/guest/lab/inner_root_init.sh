@@ -17,13 +17,16 @@ name_disk() {
   [ -b "/dev/$1" ] && ln -sf "/dev/$1" "/dev/lun/$2"
 }
 until [ "$(ls /dev/lun | wc -l)" -ge "$disks" ]; do
-  # Two controllers have their disks in turn.
-  hosts=$(ls /sys/class/scsi_host | wc -l)
-  for block in /sys/bus/scsi/devices/*:*:*:*/block/*; do
-    [ -e "$block" ] || continue  # a pattern that matches nothing stands for itself
-    place=${block%/block/*}
-    place=${place##*/}
-    name_disk "${block##*/}" $((${place##*:} * hosts + ${place%%:*}))
+  # Two controllers, in the order of their identifiers, have their disks in turn.
+  controllers=$(ls -d /sys/bus/vmbus/devices/*-76686b69743? 2>/dev/null | wc -l)
+  controller=0
+  for device in /sys/bus/vmbus/devices/*-76686b69743?; do
+    for block in "$device"/host*/target*/*:*:*:*/block/*; do
+      [ -e "$block" ] || continue  # a pattern that matches nothing stands for itself
+      place=${block%/block/*}
+      name_disk "${block##*/}" $((${place##*:} * controllers + controller))
+    done
+    controller=$((controller + 1))
   done
   number=0
   for block in /sys/block/vd?; do

@@ -1,0 +1,49 @@
+#include "hypervisor/runner/firmware_drives.h"
+
+#include "hypervisor/bios/disk_services.h"
+
+namespace vhdkit::hypervisor {
+namespace {
+
+// A transfer keeps its thread until it is done, and counts for no limit; it goes straight between
+// file and memory.
+class StorageDrive final : public Drive {
+ public:
+  explicit StorageDrive(Storage::Entrance entrance) : entrance_(std::move(entrance)) {}
+
+  uint64_t sector_count() const override {
+    return entrance_.disk->geometry().size_bytes / sector_bytes;
+  }
+  Result<void> read(uint64_t sector, std::span<std::byte> bytes) override {
+    return entrance_.worker->await(
+        [&] { return entrance_.disk->read(sector * sector_bytes, bytes); });
+  }
+  Result<void> write(uint64_t sector, std::span<const std::byte> bytes) override {
+    return entrance_.worker->await(
+        [&] { return entrance_.disk->write(sector * sector_bytes, bytes); });
+  }
+
+ private:
+  Storage::Entrance entrance_;
+};
+
+static_assert(Storage::max_disks <= DiskServices::max_disks);
+
+}  // namespace
+
+Result<std::vector<std::unique_ptr<Drive>>> firmware_drives(Storage& storage) {
+  std::vector<std::unique_ptr<Drive>> drives;
+  bool is_first = true;
+  for (Storage::Entrance& entrance : storage.entrances()) {
+    const uint32_t sector_bytes = entrance.disk->geometry().logical_sector_bytes;
+    const bool is_usable = sector_bytes == Drive::sector_bytes;
+    if (!is_usable && is_first)
+      return fail(Errc::not_found, "a BIOS boots from disks with sectors of 512 bytes, not of " +
+                                       std::to_string(sector_bytes));
+    if (is_usable) drives.push_back(std::make_unique<StorageDrive>(std::move(entrance)));
+    is_first = false;
+  }
+  return drives;
+}
+
+}  // namespace vhdkit::hypervisor

@@ -1,0 +1,106 @@
+#include "hypervisor/runner/guest_services.h"
+
+#include <cassert>
+#include <future>
+#include <utility>
+
+namespace vhdkit::hypervisor {
+
+using services::Done;
+using services::KeyValue;
+using services::Pool;
+using services::ShutdownKind;
+using services::ValuesDone;
+
+namespace {
+
+Result<void> without_values(const Result<std::vector<KeyValue>>& outcome) {
+  if (!outcome) return std::unexpected(outcome.error());
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<GuestServices>> GuestServices::create(const Storage::Bus& bus,
+                                                             services::ReadTime read_time) {
+  std::unique_ptr<GuestServices> created(new GuestServices(bus.worker));
+  Result<void> offered;
+  bus.worker.run([&] {
+    created->integration_ = std::make_unique<services::Integration>(
+        services::Integration::Host{.server = bus.server,
+                                    .partition = bus.partition,
+                                    .mailbox = bus.worker.mailbox(),
+                                    .read_time = std::move(read_time)});
+    offered = created->integration_->offer();
+  });
+  TRY(std::move(offered));
+  return created;
+}
+
+void GuestServices::close() {
+  worker_.run([this] {
+    if (integration_ == nullptr) return;
+    // No guest knows of them any more, so they go at once.
+    integration_->rescind();
+    assert(integration_->is_gone());
+    integration_.reset();
+  });
+}
+
+// Begins something on the server's thread, and waits for its end.
+template <class Outcome>
+Outcome GuestServices::await(const std::function<void(std::function<void(Outcome)>)>& begin) {
+  const auto promise = std::make_shared<std::promise<Outcome>>();
+  auto outcome = promise->get_future();
+  worker_.run([&] { begin([promise](Outcome result) { promise->set_value(std::move(result)); }); });
+  return outcome.get();
+}
+
+void GuestServices::begin_shut_down(ShutdownKind kind, Done done) {
+  worker_.run([&] { integration_->shutdown().shut_down(kind, std::move(done)); });
+}
+
+Result<void> GuestServices::shut_down(ShutdownKind kind) {
+  return await<Result<void>>(
+      [&](Done done) { integration_->shutdown().shut_down(kind, std::move(done)); });
+}
+
+Result<void> GuestServices::freeze() {
+  return await<Result<void>>(
+      [&](Done done) { integration_->volume_snapshot().freeze(std::move(done)); });
+}
+
+Result<void> GuestServices::thaw() {
+  return await<Result<void>>(
+      [&](Done done) { integration_->volume_snapshot().thaw(std::move(done)); });
+}
+
+GuestServices::Values GuestServices::values(Pool pool) {
+  return await<Values>([&](ValuesDone done) {
+    integration_->key_value_exchange().enumerate(pool, std::move(done));
+  });
+}
+
+Result<void> GuestServices::set_value(Pool pool, const KeyValue& entry) {
+  return without_values(await<Values>([&](ValuesDone done) {
+    integration_->key_value_exchange().set(pool, entry, std::move(done));
+  }));
+}
+
+Result<void> GuestServices::remove_value(Pool pool, const std::string& key) {
+  return without_values(await<Values>([&](ValuesDone done) {
+    integration_->key_value_exchange().remove(pool, key, std::move(done));
+  }));
+}
+
+void GuestServices::resumed() {
+  worker_.run([this] { integration_->time_synchronization().resumed(); });
+}
+
+std::string GuestServices::status() {
+  std::string status;
+  worker_.run([&] { status = integration_->report(); });
+  return status;
+}
+
+}  // namespace vhdkit::hypervisor

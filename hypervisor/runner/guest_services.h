@@ -1,0 +1,47 @@
+// The integration services of a machine's guest, for any thread.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "hypervisor/runner/storage.h"
+#include "hypervisor/services/integration.h"
+#include "hypervisor/services/services.h"
+
+namespace vhdkit::hypervisor {
+
+class GuestServices final : public services::Services {
+ public:
+  // Offers them. The bus outlives it. Errors: those of Server::offer.
+  static Result<std::unique_ptr<GuestServices>> create(const Storage::Bus& bus,
+                                                       services::ReadTime read_time);
+  ~GuestServices() override { close(); }
+
+  // Takes them away. REQUIRES: the server was reset since a processor ran; nobody else calls
+  // anything now or later.
+  void close();
+
+  // As shut_down(), but does not wait; done is called on the server's thread.
+  void begin_shut_down(services::ShutdownKind kind, services::Done done);
+
+  Result<void> shut_down(services::ShutdownKind kind) override;
+  Result<void> freeze() override;
+  Result<void> thaw() override;
+  Result<std::vector<services::KeyValue>> values(services::Pool pool) override;
+  Result<void> set_value(services::Pool pool, const services::KeyValue& entry) override;
+  Result<void> remove_value(services::Pool pool, const std::string& key) override;
+  void resumed() override;
+  std::string status() override;
+
+ private:
+  using Values = Result<std::vector<services::KeyValue>>;
+
+  explicit GuestServices(storvsp::Worker& worker) : worker_(worker) {}
+  template <class Outcome>
+  Outcome await(const std::function<void(std::function<void(Outcome)>)>& begin);
+
+  storvsp::Worker& worker_;
+  std::unique_ptr<services::Integration> integration_;  // of the worker's thread
+};
+
+}  // namespace vhdkit::hypervisor

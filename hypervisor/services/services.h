@@ -1,0 +1,62 @@
+// What people and programs outside ask of a guest, by the integration services that it takes part
+// in.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "support/result.h"
+
+namespace vhdkit::services {
+
+enum class ShutdownKind : uint8_t { power_off, restart };
+
+// Who writes a pool, and who reads it.
+enum class Pool : uint8_t {
+  external = 0,            // the host's notes for the guest
+  guest = 1,               // the guest's notes for the host
+  automatic = 2,           // what the guest says of itself: names, addresses
+  automatic_external = 3,  // what the host says of itself
+};
+
+struct KeyValue {
+  std::string key;  // UTF-8, both
+  std::string value;
+
+  friend bool operator==(const KeyValue&, const KeyValue&) = default;
+};
+
+// Thread-safe, but for the server's own thread, which may call none of it. Calls wait until the
+// guest has answered, or has not for too long (the services' own headers say how long), or is gone.
+//
+// Errors of all calls: not_found (the guest does not use that service: no driver, no daemon, not
+// that far yet); busy (it owes an answer); io (it refuses, fails, does not answer, or is gone).
+class Services {
+ public:
+  virtual ~Services() = default;
+
+  // Returns once the guest says that it will; what it does then takes its time, or never comes.
+  // Errors: unsupported (a restart, by an old guest).
+  virtual Result<void> shut_down(ShutdownKind kind) = 0;
+
+  // Between the two nothing of the guest writes to its file systems. A guest that is not thawed
+  // within a minute is thawed, and thaw() says so: then a snapshot may be torn.
+  virtual Result<void> freeze() = 0;
+  virtual Result<void> thaw() = 0;
+
+  // Errors of the three: invalid_argument (a key or a value that is too long); not_found (also: the
+  // guest has no such key).
+  virtual Result<std::vector<KeyValue>> values(Pool pool) = 0;
+  virtual Result<void> set_value(Pool pool, const KeyValue& entry) = 0;
+  virtual Result<void> remove_value(Pool pool, const std::string& key) = 0;
+
+  // The guest stood still for some time, and runs again: its clock is set.
+  virtual void resumed() = 0;
+
+  // All services by their names, as JSON: state (offered, negotiating, ready, refused, broken,
+  // closed), versions, the guest's last heartbeat, names and addresses. Waits for no guest.
+  virtual std::string status() = 0;
+};
+
+}  // namespace vhdkit::services

@@ -1,0 +1,48 @@
+#include "hypervisor/services/wire_text.h"
+
+#include <algorithm>
+#include <cassert>
+#include <vector>
+
+#include "support/bytes.h"
+#include "support/utf16.h"
+
+namespace vhdkit::services {
+namespace {
+
+constexpr uint16_t replacement = 0xfffd;
+
+bool is_high_surrogate(uint16_t unit) { return unit >= 0xd800 && unit < 0xdc00; }
+bool is_low_surrogate(uint16_t unit) { return unit >= 0xdc00 && unit < 0xe000; }
+
+}  // namespace
+
+std::string utf8_of_wire(std::span<const std::byte> field) {
+  std::vector<le16> units(field.size() / 2);
+  std::ranges::copy(field.first(units.size() * 2),
+                    std::as_writable_bytes(std::span(units)).begin());
+  for (size_t i = 0; i < units.size(); ++i) {
+    const bool begins_pair =
+        is_high_surrogate(units[i]) && i + 1 < units.size() && is_low_surrogate(units[i + 1]);
+    if (begins_pair) {
+      ++i;
+    } else if (is_high_surrogate(units[i]) || is_low_surrogate(units[i])) {
+      units[i] = replacement;
+    }
+  }
+  return utf16_to_utf8(std::as_bytes(std::span(units)), ByteOrder::little);
+}
+
+size_t wire_text_bytes(std::string_view text) {
+  return utf8_to_utf16(text, ByteOrder::little).size() + sizeof(le16);
+}
+
+size_t put_wire_text(std::string_view text, std::span<std::byte> field) {
+  const auto units = utf8_to_utf16(text, ByteOrder::little);
+  assert(units.size() + sizeof(le16) <= field.size());
+  std::ranges::copy(units, field.begin());
+  std::ranges::fill(field.subspan(units.size(), sizeof(le16)), std::byte{0});
+  return units.size() + sizeof(le16);
+}
+
+}  // namespace vhdkit::services

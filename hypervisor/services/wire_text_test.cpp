@@ -1,0 +1,49 @@
+#include "hypervisor/services/wire_text.h"
+
+#include <doctest/doctest.h>
+
+#include <array>
+#include <vector>
+
+namespace vhdkit::services {
+namespace {
+
+std::string read(std::initializer_list<uint16_t> units) {
+  std::vector<std::byte> bytes;
+  for (const uint16_t unit : units) {
+    bytes.push_back(std::byte(unit & 0xff));
+    bytes.push_back(std::byte(unit >> 8));
+  }
+  return utf8_of_wire(bytes);
+}
+
+TEST_CASE("texts end with their zero or their field, and become valid UTF-8") {
+  CHECK(read({}).empty());
+  CHECK(read({'a', 'b'}) == "ab");
+  CHECK(read({'a', 0, 'b'}) == "a");
+  CHECK(read({0xe4, 0x20ac}) == "\xc3\xa4\xe2\x82\xac");
+  CHECK(read({0xd83d, 0xde00}) == "\xf0\x9f\x98\x80");
+  const std::string replacement = "\xef\xbf\xbd";
+  CHECK(read({0xd83d}) == replacement);
+  CHECK(read({0xde00, 'a'}) == replacement + "a");
+  CHECK(read({0xd83d, 0xd83d, 0xde00}) == replacement + "\xf0\x9f\x98\x80");
+  CHECK(read({0xde00, 0xd83d}) == replacement + replacement);
+  const std::array<std::byte, 3> odd = {std::byte{'x'}, std::byte{0}, std::byte{'y'}};
+  CHECK(utf8_of_wire(odd) == "x");
+}
+
+TEST_CASE("texts are put with a zero behind them") {
+  std::array<std::byte, 10> field;
+  field.fill(std::byte{0xff});
+  CHECK(wire_text_bytes("a\xc3\xa4") == 6);
+  CHECK(put_wire_text("a\xc3\xa4", field) == 6);
+  CHECK(utf8_of_wire(field) == "a\xc3\xa4");
+  CHECK(field[2] == std::byte{0xe4});
+  CHECK(field[4] == std::byte{0});
+  CHECK(field[5] == std::byte{0});
+  CHECK(field[6] == std::byte{0xff});
+  CHECK(wire_text_bytes("") == 2);
+}
+
+}  // namespace
+}  // namespace vhdkit::services

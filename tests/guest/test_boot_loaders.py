@@ -1,0 +1,316 @@
+"""Whole disks started by their own boot loaders: GRUB and syslinux, from every kind of image."""
+import functools
+import pathlib
+import re
+import signal
+import tempfile
+
+import pytest
+from cases import boots, machine, workshop  # noqa: F401, fixtures
+from conftest import MIB, fingerprint, run, run_ok
+from lab import boot_disks, guests
+from lab.debian import Unavailable
+from lab.machine import RUNNING, VHD_RUN
+
+# What --help says.
+POWER_OFF, BAD_START, NO_LOADER, NO_BOOT, SIGNALLED = 0, 1, 8, 9, 128
+
+APPEND = "console=ttyS0 quiet panic=-1 vhdkit.disks=1"
+MENU = """
+set timeout=3
+menuentry 'the first one' {{
+  linux {boot}/vmlinuz {append} vhdkit.chosen=first
+  initrd {boot}/initrd
+}}
+menuentry 'the second one' {{
+  linux {boot}/vmlinuz {append} vhdkit.chosen=second
+  initrd {boot}/initrd
+}}
+"""
+
+
+def skip_unavailable(function):
+    """Packages that are missing are no failure."""
+    @functools.wraps(function)
+    def wrapped(*arguments, **named):
+        try:
+            return function(*arguments, **named)
+        except Unavailable as error:
+            pytest.skip(str(error))
+    return wrapped
+
+
+class Folder:
+    """Where a disk is made, from trees that go when it is done."""
+
+    def __init__(self, workshop):
+        self.kernel, self.initrd = workshop.kernel("cloud")
+        self._place = tempfile.TemporaryDirectory(dir=workshop.folder)
+        self.path = pathlib.Path(self._place.name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._place.cleanup()
+
+    def tree(self, name):
+        path = self.path / name
+        path.mkdir()
+        return path
+
+    def plant_kernel(self, boot):
+        (boot / "vmlinuz").write_bytes(self.kernel.image.read_bytes())
+        (boot / "initrd").write_bytes(self.initrd.read_bytes())
+
+
+@pytest.fixture(scope="module")
+@skip_unavailable
+def grub_disk(workshop):
+    """Raw: an MBR, GRUB behind it, and one ext4 with everything."""
+    target = workshop.folder / "grub-mbr.raw"
+    with Folder(workshop) as folder:
+        root = guests.plant_root(folder.tree("root"))
+        folder.plant_kernel(root / "boot")
+        boot_disks.plant_grub(root / "boot", MENU.format(boot="/boot", append=APPEND + " vhdkit.partition=1"))
+        ext4 = guests.make_ext4(root, folder.path / "ext4", 96 * MIB, label="root")
+        boot_disks.partitioned(target, "dos", [(boot_disks.LINUX, 96, ext4)])
+        boot_disks.install_grub(target, "(hd0,msdos1)/boot/grub", ["part_msdos", "ext2"])
+    return target
+
+
+@pytest.fixture(scope="module")
+@skip_unavailable
+def grub_gpt_disk(workshop):
+    """Raw: a GPT, GRUB in a BIOS boot partition, /boot on XFS, the root on ext4."""
+    target = workshop.folder / "grub-gpt.raw"
+    with Folder(workshop) as folder:
+        boot = folder.tree("boot")
+        folder.plant_kernel(boot)
+        boot_disks.plant_grub(boot, MENU.format(boot="", append=APPEND + " vhdkit.partition=3"))
+        xfs = boot_disks.make_xfs(boot, folder.path / "xfs", 320 * MIB)
+        ext4 = guests.make_ext4(guests.plant_root(folder.tree("root")), folder.path / "ext4", 64 * MIB, label="root")
+        starts = boot_disks.partitioned(target, "gpt", [
+            (boot_disks.GPT_BIOS_BOOT, 1, None), (boot_disks.GPT_LINUX, 320, xfs), (boot_disks.GPT_LINUX, 64, ext4)])
+        boot_disks.install_grub(target, "(hd0,gpt2)/grub", ["part_gpt", "xfs"], starts[0])
+    return target
+
+
+def image_of(raw, target, *options):
+    run_ok("convert", "-q", "-O", target.suffix[1:], "--guest", "linux", *options, raw, target)
+    return target
+
+
+def chosen(guest):
+    return re.search(r"vhdkit.chosen=(\w+)", guest.run("cat /proc/cmdline")).group(1)
+
+
+def test_grub_on_an_mbr_with_ext4(boots, grub_disk, tmp_path):
+    """By its menu's own choice, and after the guest's restart by ours."""
+    image = image_of(grub_disk, tmp_path / "disk.vhdx")
+    guest = boots.start_words(guests.own_words([image]))
+    guest.expect("GNU GRUB", 60)
+    end = guest.boots()
+    assert chosen(guest) == "first"
+    assert "Hypervisor detected: Microsoft Hyper-V" in guest.run("dmesg")
+    assert "Microsoft Corporation Virtual Machine" in guest.run("dmesg | grep DMI:")
+    assert guest.run("grep ' / ' /proc/mounts").split()[:3] == ["/dev/sda1", "/", "ext4"]
+    guest.run("echo it was here >/written")
+    guest.type("reboot -f\n")
+    menu = guest.expect("GNU GRUB", 60, end).end()
+    guest.expect("the second one", 20, menu)
+    guest.type("\x1b[B")
+    guest.type("\r")
+    guest.boots(start=menu)
+    assert chosen(guest) == "second"
+    assert guest.run("cat /written") == "it was here\n"
+    guest.powers_off()
+    assert run("check", "-q", image).code in (0, 3)
+
+
+@pytest.mark.parametrize("kind", ["fixed", "dynamic", "chain"])
+def test_grub_on_a_gpt_with_xfs(boots, grub_gpt_disk, tmp_path, kind):
+    """From a VHD of each type."""
+    image = image_of(grub_gpt_disk, tmp_path / "disk.vhd", "-o", f"subformat={'fixed' if kind == 'fixed' else 'dynamic'}")
+    if kind == "chain":
+        base, image = image, tmp_path / "child.avhd"
+        run_ok("create", "-q", "-f", "vhd", "-b", base, image)
+        before = fingerprint(base)
+    guest = boots.start_words(guests.own_words([image], cpus=2))
+    guest.boots()
+    assert chosen(guest) == "first"
+    assert guest.run("grep ' / ' /proc/mounts").split()[:3] == ["/dev/sda3", "/", "ext4"]
+    assert guest.run("nproc") == "2\n"
+    guest.powers_off()
+    assert kind != "chain" or fingerprint(base) == before
+
+
+def test_grub_switches_the_machine_off(boots, grub_disk, tmp_path):
+    """By what is typed at its command line: APM."""
+    image = image_of(grub_disk, tmp_path / "disk.vhdx")
+    guest = boots.start_words(guests.own_words([image]))
+    guest.expect("the second one", 60)
+    guest.type("c")
+    guest.expect("grub>", 20)
+    guest.type("halt\r")
+    assert guest.ends() == POWER_OFF
+
+
+# --- syslinux ---
+
+# Two seconds at its prompt, counted by the BIOS's timer.
+SYSLINUX = """
+PROMPT 1
+TIMEOUT 20
+DEFAULT first
+LABEL first
+  KERNEL {boot}/vmlinuz
+  INITRD {boot}/initrd
+  APPEND {append} vhdkit.chosen=first
+LABEL second
+  KERNEL {boot}/vmlinuz
+  INITRD {boot}/initrd
+  APPEND {append} vhdkit.chosen=second
+"""
+
+
+@pytest.fixture(scope="module")
+@skip_unavailable
+def syslinux_disk(workshop):
+    """Raw: an MBR, syslinux on a FAT, the root on ext4."""
+    target = workshop.folder / "syslinux.raw"
+    with Folder(workshop) as folder:
+        config = folder.path / "syslinux.cfg"
+        config.write_text(SYSLINUX.format(boot="", append=APPEND + " vhdkit.partition=2"))
+        files = {"vmlinuz": folder.kernel.image, "initrd": folder.initrd, "syslinux.cfg": config}
+        fat = boot_disks.make_fat_with_syslinux(files, folder.path / "fat", 48 * MIB, MIB // boot_disks.SECTOR)
+        ext4 = guests.make_ext4(guests.plant_root(folder.tree("root")), folder.path / "ext4", 64 * MIB, label="root")
+        boot_disks.partitioned(target, "dos", [(boot_disks.FAT16, 48, fat), (boot_disks.LINUX, 64, ext4)])
+        boot_disks.install_mbr(target)
+    return target
+
+
+@pytest.fixture(scope="module")
+@skip_unavailable
+def extlinux_disk(workshop):
+    """Raw: an MBR, and one ext4 with extlinux and everything."""
+    target = workshop.folder / "extlinux.raw"
+    with Folder(workshop) as folder:
+        root = guests.plant_root(folder.tree("root"))
+        (root / "boot" / "extlinux").mkdir()
+        config = SYSLINUX.format(boot="/boot", append=APPEND + " vhdkit.partition=1")
+        (root / "boot" / "extlinux" / "extlinux.conf").write_text(config)
+        # It does not read what newer file systems have by default.
+        ext4 = guests.make_ext4(root, folder.path / "ext4", 96 * MIB, "root", "-O", "^64bit,^metadata_csum")
+        files = {"vmlinuz": folder.kernel.image, "initrd": folder.initrd}
+        boot_disks.install_extlinux(ext4, "boot/extlinux", files)
+        boot_disks.partitioned(target, "dos", [(boot_disks.LINUX, 96, ext4)])
+        boot_disks.install_mbr(target)
+    return target
+
+
+def test_syslinux_on_a_fat(boots, syslinux_disk, tmp_path):
+    """By what is typed at its prompt."""
+    image = image_of(syslinux_disk, tmp_path / "disk.vhdx")
+    guest = boots.start_words(guests.own_words([image]))
+    guest.expect("boot: ", 60)
+    guest.type("second\r")
+    guest.boots()
+    assert chosen(guest) == "second"
+    guest.powers_off()
+
+
+def test_extlinux_on_ext4(boots, extlinux_disk, tmp_path):
+    """By itself, when its time is over."""
+    image = image_of(extlinux_disk, tmp_path / "disk.vhd")
+    guest = boots.start_words(guests.own_words([image]))
+    guest.expect("boot: ", 60)
+    guest.boots()
+    assert chosen(guest) == "first"
+    guest.powers_off()
+
+
+# --- what does not boot ---
+
+def disk_with(folder, sector, name="disk"):
+    """A dynamic VHDX that begins with these bytes."""
+    raw = folder / f"{name}.raw"
+    with open(raw, "wb") as file:
+        file.truncate(16 * MIB)
+        file.write(sector)
+    image = folder / f"{name}.vhdx"
+    run_ok("convert", "-q", "-O", "vhdx", raw, image)
+    return image
+
+
+def boot_sector(code):
+    return code.ljust(510, b"\x00") + b"\x55\xaa"
+
+
+def test_disks_without_a_boot_loader(machine, tmp_path):
+    partitions = bytearray(boot_sector(b""))
+    partitions[0x1be] = 0x80
+    # What is there, and how the message says so.
+    for name, sector, says in (("empty", b"\x00" * 512, "empty"), ("text", b"no boot sector" * 40, "55 AA"),
+                               ("parts", bytes(partitions), "no code")):
+        image = disk_with(tmp_path, sector, name)
+        before = fingerprint(image)
+        done = machine.run(VHD_RUN, "--disk", image)
+        assert done.code == NO_LOADER, (name, done.err)
+        assert says in done.err and str(image) in done.err
+        assert fingerprint(image)[0] == before[0]
+
+
+def test_a_disk_with_large_sectors(machine, tmp_path):
+    image = tmp_path / "disk.vhdx"
+    run_ok("create", "-q", "-f", "vhdx", "-o", "logical_sector_size=4096", image, "16M")
+    done = machine.run(VHD_RUN, "--disk", image)
+    assert done.code == NO_LOADER, done.err
+    assert "512 bytes, not of 4096" in done.err and str(image) in done.err
+
+
+def test_a_torn_gpt(boots, grub_gpt_disk, tmp_path):
+    """GRUB, which finds itself by sector numbers, says that its partition is not there; nothing else is done."""
+    image = image_of(grub_gpt_disk, tmp_path / "disk.vhdx")
+    run_ok("io", "-q", "-c", "write -P 0 512 512", image)
+    before = run_ok("hash", image).out
+    guest = boots.start_words(guests.own_words([image]))
+    guest.expect("no such partition", 60)
+    guest.expect("grub rescue>", 20)
+    guest.process.signal(signal.SIGTERM)
+    assert guest.ends(20) == SIGNALLED + signal.SIGTERM
+    assert run_ok("hash", image).out == before
+
+
+@pytest.mark.parametrize("number", [b"\x18", b"\x19"])
+def test_a_loader_that_gives_up(machine, tmp_path, number):
+    """It writes a letter by INT 10h first: mov ax, 0x0e58; int 0x10; int NUMBER."""
+    image = disk_with(tmp_path, boot_sector(b"\xb8\x58\x0e\xcd\x10\xcd" + number))
+    done = machine.run(VHD_RUN, "--disk", image)
+    assert done.code == NO_BOOT, done.err
+    assert done.out == "X"
+    assert "nothing to boot" in done.err
+
+
+@pytest.mark.parametrize("code", [b"\xeb\xfe", b"\xb4\x00\xcd\x16\xeb\xfa", b"\xfa\xf4", b"\xb4\x01\xcd\x16\xeb\xfa"])
+def test_a_loader_that_does_not_end(machine, tmp_path, code):
+    """It jumps to itself, reads keys for ever, halts, looks for keys: a signal and keys end it all the same."""
+    image = disk_with(tmp_path, boot_sector(code))
+    guest = machine.start(VHD_RUN, "--disk", image)
+    guest.until(lambda: False, 2)
+    assert guest.code is RUNNING, guest.err
+    guest.signal(signal.SIGTERM)
+    assert guest.wait(20) == SIGNALLED + signal.SIGTERM, guest.err
+    guest = machine.start(VHD_RUN, "--disk", image, terminal=True)
+    guest.until(lambda: False, 2)
+    guest.write("abc\x01x")
+    assert guest.wait(20) == POWER_OFF
+
+
+def test_words_that_belong_together(machine, tmp_path):
+    image = disk_with(tmp_path, boot_sector(b"\xf4"))
+    for words, says in (([], "--kernel"), (["--disk", image, "--append", "quiet"], "--append"),
+                        (["--disk", image, "--initrd", image], "--initrd")):
+        done = machine.run(VHD_RUN, *words)
+        assert done.code == BAD_START, (words, done.err)
+        assert says in done.err
