@@ -15,9 +15,8 @@ namespace vhdkit::tools {
 namespace {
 
 constexpr Example examples[] = {
-    {"A guest that can be asked",
-     "vhd-run --control /run/guest.ctl --kernel vmlinuz --disk a.vhdx"},
-    {"What does it do?", "vhd ctl /run/guest.ctl status"},
+    {"What does the guest of vhd-run --control /run/guest.ctl do?",
+     "vhd ctl /run/guest.ctl status"},
     {"One more disk", "vhd ctl /run/guest.ctl add-disk data.vhdx"},
     {"A backup of a running guest's disks: the parents stay as they are now",
      "vhd ctl --freeze /run/guest.ctl snapshot"},
