@@ -18,13 +18,20 @@ FLAVOURS = list(debian.FLAVOURS)
 
 
 class ConsoleFirst:
-    """Shows the consoles of a failed case's guests before all else."""
+    """Shows the consoles of a failed case's guests before all else, and has no more guests run where one failed: what
+    holds it up, in an emulated machine, may be that machine's own processor."""
+
+    def __init__(self, workshop):
+        self.workshop = workshop
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_makereport(self, item, call):
         outcome = yield
         report = outcome.get_result()
-        if report.failed and not isinstance(getattr(call.excinfo, "value", None), guests.GuestFailed):
+        guest_failed = isinstance(getattr(call.excinfo, "value", None), guests.GuestFailed)
+        if report.failed and guest_failed:
+            self.workshop.machine_is_suspect = True
+        if report.failed and not guest_failed:
             consoles = [value.consoles() for value in item.funcargs.values() if hasattr(value, "consoles")]
             if consoles:
                 report.longrepr = "\n".join([*consoles, report.longreprtext])
@@ -36,12 +43,14 @@ class Workshop:
     def __init__(self, config, folder):
         self.folder = folder
         self._kernels, self._machine, self._why_not = {}, None, None
-        config.pluginmanager.register(ConsoleFirst())
+        self.machine_is_suspect = False
+        config.pluginmanager.register(ConsoleFirst(self))
         config.add_cleanup(self.close)
 
     def machine(self):
-        """The machine; a new one after a case that it did not survive."""
-        if self._machine is not None and not self._machine.answers():
+        """The machine; a new one after a case that it, or its guest, did not survive."""
+        is_suspect, self.machine_is_suspect = self.machine_is_suspect, False
+        if self._machine is not None and (is_suspect or not self._machine.answers()):
             self._machine.close()
             self._machine = None
         if self._why_not is None and self._machine is None:
