@@ -19,7 +19,8 @@ FLAVOURS = list(debian.FLAVOURS)
 
 class ConsoleFirst:
     """Shows the consoles of a failed case's guests before all else, and has no more guests run where one failed: what
-    holds it up, in an emulated machine, may be that machine's own processor."""
+    holds it up, in an emulated machine, may be that machine's own processor.
+    """
 
     def __init__(self, workshop):
         self.workshop = workshop
@@ -28,10 +29,9 @@ class ConsoleFirst:
     def pytest_runtest_makereport(self, item, call):
         outcome = yield
         report = outcome.get_result()
-        guest_failed = isinstance(getattr(call.excinfo, "value", None), guests.GuestFailed)
-        if report.failed and guest_failed:
+        if report.failed:
             self.workshop.machine_is_suspect = True
-        if report.failed and not guest_failed:
+        if report.failed and not isinstance(getattr(call.excinfo, "value", None), guests.GuestFailed):
             consoles = [value.consoles() for value in item.funcargs.values() if hasattr(value, "consoles")]
             if consoles:
                 report.longrepr = "\n".join([*consoles, report.longreprtext])
