@@ -107,9 +107,8 @@ def test_no_time_passes_in_a_paused_guest(boots, control, root):
     passed = time.monotonic() - begun
     guest.note(f"{passed:.1f} s passed outside, {passed_in_it:.1f} s in the guest")
     assert passed > 30 and passed_in_it < passed - 25
-    # Timers go on: a sleep takes its time, on each processor.
-    for cpu in (0, 1):
-        guest.run(f"taskset -c {cpu} sleep 1")
+    # Timers go on: a sleep takes its time.
+    guest.run("sleep 1")
     assert guest.run("dmesg | grep -iE 'lockup|stall|unstable|hung|timed out' || true") == ""
     guest.powers_off()
 
