@@ -1,8 +1,6 @@
 #include "image/merge.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -11,6 +9,7 @@
 #include "image/create.h"
 #include "image/known_children.h"
 #include "image/parent_edit.h"
+#include "image/remove_durably.h"
 #include "vhdx/edit.h"
 
 namespace vhdkit::image {
@@ -87,20 +86,6 @@ Result<void> check_sizes(Image& chain, size_t target) {
                           chain.path(), child_bytes, chain.links()[target].path, target_bytes));
 }
 
-// Removed, and durably so, before the next one is: whoever is left must not hide newer content.
-Result<void> remove_durably(const std::string& path) {
-  const fs::path parent = fs::path(path).parent_path();
-  const std::string folder = parent.empty() ? "." : parent.string();
-  if (unlink(path.c_str()) != 0) return fail_errno(errno, path + ": removing");
-  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) return fail_errno(errno, folder);
-  const int synced = fsync(descriptor);
-  const int error = errno;
-  ::close(descriptor);
-  if (synced != 0 && error != EINVAL) return fail_errno(error, folder + ": flushing");
-  return {};
-}
-
 // What must hold before anything is changed, and what there is to do.
 Async<MergeReport> prepare(async::Loop& loop, Image& chain, size_t target, bool keep_files) {
   CO_TRY(check_sizes(chain, target));
@@ -154,6 +139,7 @@ class Succession {
     // For a while the target has the one identity, then the other.
     auto named = is_vhdx ? name_target(child_identity_, own) : name_target(own, std::nullopt);
     CO_TRY(co_await std::move(named));
+    // Whoever is left must not hide newer content.
     for (const std::string& path : report_.merged) CO_TRY(remove_durably(path));
     if (!is_vhdx) co_return Result<void>();
     CO_TRY(co_await vhdx::set_data_write_guid(target_.disk().layer(0).file(), child_identity_));

@@ -1,13 +1,12 @@
 #include "tools/control_client.h"
 
 #include <errno.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <array>
-#include <cstring>
 #include <utility>
+
+#include "tools/local_address.h"
 
 namespace vhdkit::tools {
 namespace {
@@ -37,14 +36,9 @@ Result<ControlAnswer> parse_answer(const std::string& line) {
 }  // namespace
 
 Result<ControlClient> ControlClient::connect(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path)
-    return fail(Errc::invalid_argument, path + ": is too long for a socket's name");
-  std::memcpy(address.sun_path, path.data(), path.size());
+  TRY_LET(const sockaddr_un address, with_context(local_address(path), path));
   ControlClient client(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), path);
-  if (client.socket_ < 0 ||
-      ::connect(client.socket_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+  if (client.socket_ < 0 || ::connect(client.socket_, generic(address), sizeof address) != 0)
     return fail_errno(errno, path);
   return client;
 }

@@ -2,21 +2,21 @@
 
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
+
+#include "tools/local_address.h"
 
 namespace vhdkit::hypervisor {
+
+using tools::generic;
+using tools::local_address;
+
 namespace {
 
 Descriptor new_socket() {
   return Descriptor(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-}
-
-const sockaddr* generic(const sockaddr_un& address) {
-  return reinterpret_cast<const sockaddr*>(&address);
 }
 
 // Whoever made the socket was killed: nobody listens there any more.
@@ -33,11 +33,7 @@ bool is_socket(const std::string& path) {
 }  // namespace
 
 Result<Descriptor> listen_at(const std::string& path, const ListenOptions& options) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path)
-    return fail(Errc::invalid_argument, "is too long for a socket's name");
-  std::memcpy(address.sun_path, path.data(), path.size());
+  TRY_LET(const sockaddr_un address, local_address(path));
   if (is_socket(path) && is_left_behind(address)) unlink(path.c_str());
   Descriptor listener = new_socket();
   // Linux gives a socket's file the mode of the socket, less the umask: unix(7) and umask(2).

@@ -66,15 +66,14 @@ Result<void> Partition::start_clock() {
                          .now = [this](uint32_t) { return machine_->clock_ticks(); },
                          .tsc_hz = 0,
                          .apic_hz = apic_hz};
-  reference_time_ = [this] { return machine_->clock_ticks(); };
   TRY_LET(clock.tsc_hz, vps_[0]->processor->tsc_hz());
   if (tsc_is_sound) {
     const uint64_t before = __rdtsc();
     TRY_LET(const uint64_t tsc, vps_[0]->processor->read_msr(tsc_register));
     const uint64_t host_tsc = before + (__rdtsc() - before) / 2;
     const TscScale scale(clock.tsc_hz, tsc);
-    // A processor that runs cannot be asked; its counter and ours go at the same speed.
-    reference_time_ = [scale, ahead = tsc - host_tsc] { return scale.ticks(__rdtsc() + ahead); };
+    tsc_scale_ = scale;
+    tsc_ahead_of_ours_ = tsc - host_tsc;
     clock.scale = scale;
     clock.now = [this, scale](uint32_t vp) {
       const auto now = vps_[vp]->processor->read_msr(tsc_register);
@@ -176,12 +175,20 @@ Result<Partition::Instant> Partition::now() const {
 // that sleep.
 Result<void> Partition::go_back_to(const Instant& instant) {
   TRY_LET(const Instant present, now());
+  const uint64_t passed = present.tsc - instant.tsc;
   for (const auto& vp : vps_) {
-    const auto set = vp->processor->set_tsc_back(present.tsc - instant.tsc);
+    const auto set = vp->processor->set_tsc_back(passed);
     if (!set && set.error().code == Errc::unsupported) return {};
     TRY(set);
   }
+  tsc_ahead_of_ours_ -= passed;
   return machine_->set_clock(instant.clock_ticks);
+}
+
+uint64_t Partition::reference_time() const {
+  if (!tsc_scale_) return machine_->clock_ticks();
+  // A processor that runs cannot be asked; its counter and ours go at the same speed.
+  return tsc_scale_->ticks(__rdtsc() + tsc_ahead_of_ours_);
 }
 
 ExitCounts Partition::exits() const {

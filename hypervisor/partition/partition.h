@@ -3,7 +3,6 @@
 
 #include <chrono>
 #include <condition_variable>
-#include <functional>
 #include <thread>
 
 #include "hypervisor/bios/call.h"
@@ -69,7 +68,7 @@ class Partition final : private Wires {
   void join();
 
   // What the guest's reference clock says, in 100 ns.
-  uint64_t reference_time() const { return reference_time_(); }
+  uint64_t reference_time() const;
 
   // Exits so far, of all processors.
   ExitCounts exits() const;
@@ -115,7 +114,8 @@ class Partition final : private Wires {
   std::unique_ptr<VirtualMachine> machine_;
   std::vector<std::unique_ptr<Vp>> vps_;
   const Ports* ports_ = nullptr;
-  std::function<uint64_t()> reference_time_;
+  std::optional<TscScale> tsc_scale_;            // nothing: the counters are not sound
+  std::atomic<uint64_t> tsc_ahead_of_ours_ = 0;  // the first processor's
   Firmware* firmware_ = nullptr;
   bool firmware_is_in_charge_ = false;  // of the first processor's thread, once it runs
 

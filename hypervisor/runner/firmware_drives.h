@@ -7,8 +7,8 @@
 namespace vhdkit::hypervisor {
 
 // Each disk with sectors of 512 bytes, in their order, as many as a BIOS has numbers for. The
-// storage outlives them. Errors: not_found where the first disk
-// has other sectors: nothing could be booted from it.
+// storage outlives them. Errors: not_found where the first disk has other sectors: nothing could be
+// booted from it.
 Result<std::vector<std::unique_ptr<Drive>>> firmware_drives(Storage& storage);
 
 }  // namespace vhdkit::hypervisor

@@ -24,8 +24,8 @@ struct MachinePlan {
   bool restarts = true;  // when the guest wants to
 };
 
-// One thread creates, runs and destroys it; stop(), ask_to_power_off(), services(), report() and
-// the controls may come from any.
+// One thread creates, runs and destroys it; stop(), ask_to_power_off(), report() and the controls
+// may come from any.
 class Machine final : public Controls {
  public:
   // Called on any thread.
@@ -48,8 +48,6 @@ class Machine final : public Controls {
   // The guest is asked by its shutdown service, and who warns is told where that fails. Waits for
   // nothing.
   void ask_to_power_off();
-  // Until close().
-  services::Services& services() { return *services_; }
   // Closes the disks, each of them whatever happens to the others, and ends their undo disks.
   // Errors: the first one's.
   Result<void> close();

@@ -37,8 +37,8 @@ struct Snapshot {
   std::string child;   // has taken its place
 };
 
-// Thread-safe for the guest's side (Connections, slot_is_free()) and for the firmware's; the rest
-// is for one thread that is none of its own.
+// Thread-safe for the guest's side (Connections, slot_is_free()); the rest is for one thread at a
+// time that is none of its own.
 class Storage final : public Connections {
  public:
   static constexpr unsigned max_controllers = 2;

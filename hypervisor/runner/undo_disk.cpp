@@ -1,14 +1,13 @@
 #include "hypervisor/runner/undo_disk.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <filesystem>
 
 #include "async/file.h"
 #include "image/merge.h"
+#include "image/remove_durably.h"
 #include "image/snapshot.h"
 
 namespace vhdkit::hypervisor {
@@ -62,25 +61,11 @@ Async<void> check_left_child(async::Loop& loop, const std::string& child, const 
   co_return Result<void>();
 }
 
-// The name is gone, durably: it must not come back with changes that were discarded.
-Result<void> remove_durably(const std::string& path) {
-  if (unlink(path.c_str()) != 0) return fail_errno(errno, path + ": removing");
-  const fs::path parent = fs::path(path).parent_path();
-  const std::string folder = parent.empty() ? "." : parent.string();
-  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) return fail_errno(errno, folder);
-  const int synced = fsync(descriptor);
-  const int error = errno;
-  ::close(descriptor);
-  if (synced != 0 && error != EINVAL) return fail_errno(error, folder + ": flushing");
-  return {};
-}
-
-// Nobody who uses it loses it.
+// Nobody who uses it loses it. It must not come back with changes that were discarded.
 Result<void> discard(async::Loop& loop, const std::string& child) {
   TRY_LET(const auto locked,
           async::SystemFile::open(loop, child, async::SystemFile::Access::read_write));
-  return remove_durably(child);
+  return image::remove_durably(child);
 }
 
 Async<void> merge(async::Loop& loop, std::string child, bool dry_run) {

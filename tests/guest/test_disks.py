@@ -88,11 +88,12 @@ def copy_tree(lun):
 BAD_NEWS = ["WARNING", "BUG", "rror", "Call Trace", "timed out", "Sense Key", "hv_.*fail", "storvsc.*:.*tag"]
 
 COMMANDS = [
-    ("channels", f"for d in /sys/bus/vmbus/devices/*; do [ $(cat $d/class_id) = {SCSI} ] && ls $d/channels; done", 60),
+    ("channels", f"for d in /sys/bus/vmbus/devices/*; do "
+     f"if [ $(cat $d/class_id) = {SCSI} ]; then ls $d/channels; fi; done", 60),
     ("each processor", "for i in 0 1 2 3; do for c in 0 1; do taskset -c $c dd if=/dev/lun/5 of=/dev/null bs=4k "
      "count=64 skip=$((i * 128 + c * 64)) iflag=direct 2>/dev/null; done; done", 60),
-    ("use of channels", f"for d in /sys/bus/vmbus/devices/*; do [ $(cat $d/class_id) = {SCSI} ] && "
-     "cat $d/channels/*/interrupts; done", 60),
+    ("use of channels", f"for d in /sys/bus/vmbus/devices/*; do if [ $(cat $d/class_id) = {SCSI} ]; then "
+     "cat $d/channels/*/interrupts; fi; done", 60),
     ("read-only", f"cat /sys/block/$(basename $(readlink /dev/lun/{TREE}))/ro", 60),
     ("write to a read-only one", f"dd if=/dev/zero of=/dev/lun/{TREE} bs=4k count=1 conv=fsync", 60),
     ("tree", f"mkdir -p /tmp/tree && mount -o ro /dev/lun/{TREE} /tmp/tree && mkdir /copy && cp -a /tmp/tree/. /copy/ "

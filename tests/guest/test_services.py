@@ -1,6 +1,7 @@
 """Integration services with Linux's hv_utils and Debian's daemons: power off, heartbeat, time, names and addresses."""
 import hashlib
 import json
+import time
 
 import pytest
 from cases import FLAVOURS, boots, files_of, machine, raw_of, root, shell, workshop  # noqa: F401, fixtures
@@ -106,6 +107,22 @@ def test_the_clock_is_set_when_the_service_begins(boots, machine, serviced_root,
     report = serviced.is_asked_to_power_off()["time-synchronization"]
     assert report["times-set"] == 1
     assert "stray-answers" not in report
+
+
+def test_the_clock_is_right_after_a_pause(boots, machine, serviced_root, tmp_path):
+    """No time passes in a guest that is paused; when it goes on it is told what time it is."""
+    control = Control(machine, tmp_path / "control")
+    guest = boots.start([serviced_root], modules=("hv_utils",), extra=control.option)
+    guest.boots()
+    guest.run("true")
+    control.ask("pause")
+    time.sleep(20)
+    control.ask("resume")
+    host_time = int(machine.run("date", "+%s").out)
+    guest.run(f"until [ $(date +%s) -ge {host_time - 1} ]; do sleep 0.1; done", 15)
+    guest_time = int(guest.run("date +%s"))
+    assert host_time - 1 <= guest_time <= int(machine.run("date", "+%s").out) + 1
+    guest.powers_off()
 
 
 def test_names_and_addresses(boots, workshop, serviced_root, tmp_path):
