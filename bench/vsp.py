@@ -117,18 +117,19 @@ def bench_place(options, place, parent, results):
 
 
 def bench_memory(options, results):
-    """A disk that answers at once: what the host's side costs by itself, and how channels add up."""
+    """A disk that answers at once: what the host's side costs by itself, and how channels add up, each of which has a
+    processor that it shares with its guest."""
     for writes in (False, True):
         costs = [run_alone(options.program, writes) for _ in range(options.runs)]
         print(f"memory 4K {'write' if writes else 'read'}: the host's side of a request by itself "
               f"{contest.middle(costs, float):.3f} us")
         results.append({"place": "memory", "row": "alone", "writes": writes, "cpu_us": contest.middle(costs, float)})
         row = Row(writes, 4096, 32, True, False, 1000000)
-        one = {"vsp": lambda: run_vsp(options.program, None, row)}
-        two = {"vsp": lambda: run_vsp(options.program, None, row, ("--channels", "2", "--workers", "2")),
-               "one channel": one["vsp"]}
-        for contenders in (one, two):
-            show("memory", row, contest.take_turns(options.runs, contenders), results)
+        show("memory", row, contest.take_turns(options.runs, {"vsp": lambda: run_vsp(options.program, None, row)}), results)
+        two_channels = ("--channels", "2", "--workers", "2", "--pairs")
+        show("pairs", row, contest.take_turns(options.runs, {
+            "vsp": lambda: run_vsp(options.program, None, row, two_channels),
+            "one channel": lambda: run_vsp(options.program, None, row, ("--pairs",))}), results)
 
 
 def main():

@@ -37,6 +37,7 @@ struct Load {
   bool is_random = false;
   uint64_t count = 100'000;  // of each channel
   bool is_alone = false;
+  bool is_paired = false;
 };
 
 double seconds_of(clockid_t clock) {
@@ -68,7 +69,7 @@ void set_place(Bytes& packet, uint64_t disk_offset) {
 }
 
 // Keeps `depth` requests in flight, and looks for completions without sleeping: what is measured is
-// the host.
+// the host. Where they share a processor it gives way to the host when there are none.
 class Driver {
  public:
   Driver(tests::Guest& guest, GuestChannel& channel, const Load& load, uint64_t disk_bytes,
@@ -96,7 +97,11 @@ class Driver {
       const unsigned count = take();
       received += count;
       for (unsigned i = 0; i < count && sent < load_.count; ++i, ++sent) put(free_[i]);
-      if (count > 0) publish();
+      if (count > 0) {
+        publish();
+      } else if (load_.is_paired) {
+        sched_yield();
+      }
     }
   }
 
@@ -214,12 +219,24 @@ struct Measured {
   uint64_t signals;
 };
 
+// Channel i is served by worker i. In pairs each has a processor to share with its guest; else the
+// guest has one and the host the other one.
+void place_workers(tests::Host& host, const Load& load) {
+  if (!load.is_paired) return host.worker(0).run([] { pin_to(1); });
+  for (unsigned i = 0; i < load.worker_count; ++i) host.worker(i).run([i] { pin_to(int(i)); });
+}
+
 Measured drive(tests::Host& host, std::vector<std::unique_ptr<Driver>>& drivers, const Load& load) {
   const uint64_t signals = host.interrupts.signal_count();
   const double cpu = cpu_of_workers(host, load);
   const Clock::time_point start = Clock::now();
   std::vector<std::thread> threads;
-  for (size_t i = 1; i < drivers.size(); ++i) threads.emplace_back([&, i] { drivers[i]->run(); });
+  for (size_t i = 1; i < drivers.size(); ++i) {
+    threads.emplace_back([&, i] {
+      if (load.is_paired) pin_to(int(i));
+      drivers[i]->run();
+    });
+  }
   drivers[0]->run();
   for (std::thread& thread : threads) thread.join();
   const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
@@ -235,7 +252,7 @@ Result<void> run(const Load& load) {
                     .worker_count = load.worker_count,
                     .controller = {.max_sub_channel_count = uint16_t(load.channel_count - 1),
                                    .queue_depth = std::max(load.depth, 256U)}});
-  host.worker(0).run([] { pin_to(1); });
+  place_workers(host, load);
   TRY_LET(Subject subject, open_subject(host, load));
   TRY(host.attach(0, std::make_shared<scsi::DiskUnit>(scsi::DiskUnitOptions()), subject.disk));
   const uint64_t disk_bytes = subject.disk->geometry().size_bytes;
@@ -305,6 +322,8 @@ int main_of(int argument_count, char** arguments) {
   app.add_option("--count", load.count, "requests of each channel")->capture_default_str();
   app.add_flag("--write", load.writes, "write; else read");
   app.add_flag("--random", load.is_random, "anywhere; else one after the other");
+  app.add_flag("--pairs", load.is_paired,
+               "the guest and the worker of each channel share a processor");
   app.add_flag("--alone", load.is_alone,
                "only what the host's side costs: one thread, a page each, a disk in memory");
   CLI11_PARSE(app, argument_count, arguments);

@@ -232,6 +232,77 @@ TEST_CASE("resets are heard by the unit's initiators") {
   }
 }
 
+// A machine whose LUN 1 has moved all that it may for more than an hour, and eight writes that
+// wait.
+struct ThrottledMachine : Machine {
+  static constexpr uint64_t first_waiting = 100;
+  static constexpr uint64_t waiting_count = 8;
+
+  ThrottledMachine()
+      : limit(std::make_shared<storvsp::Throttle>(host.worker(0),
+                                                  storvsp::Limits{.bytes_per_second = 1}, 1)) {
+    begin();
+    REQUIRE_OK(host.attach(1, make_unit(), memory_disk(), {{.throttle = limit, .line = 0}}));
+    CHECK(channel->receive().packet.get<uint32_t>(0) == 11);
+    CHECK(channel->execute({.lun = 1}, test_unit_ready).scsi_status == check_condition);
+    buffer = guest.take_buffer(4096);
+    guest.fill(buffer, pattern(4096, 1));
+    REQUIRE(channel->execute({.lun = 1}, write_10(0, 8), GuestChannel::write, buffer).srb_status ==
+            srb_success);
+    guest.fill(buffer, pattern(4096, 2));
+    for (uint64_t i = 0; i < waiting_count; ++i)
+      channel->send(first_waiting + i,
+                    GuestChannel::srb({.lun = 1}, write_10(0, 8), GuestChannel::write, 4096),
+                    &buffer);
+  }
+  void check_all_are_aborted() {
+    for (uint64_t i = 0; i < waiting_count; ++i) {
+      const auto received = channel->receive();
+      CHECK(received.transaction_id == first_waiting + i);
+      const auto result = GuestChannel::result_of(received.packet);
+      CHECK(result.srb_status == srb_error_with_sense);
+      REQUIRE(result.sense.size() >= 14);
+      CHECK((result.sense[2] & std::byte{0xf}) == std::byte{0xb});
+    }
+  }
+
+  std::shared_ptr<storvsp::Throttle> limit;
+  GuestBuffer buffer;
+};
+
+TEST_CASE("a reset aborts what waits for a limit, and nothing of it is done") {
+  ThrottledMachine machine;
+  Fields reset(64);
+  reset.set(0, uint32_t{4}).set(19, uint8_t{1});
+  CHECK(machine.channel->exchange(reset.bytes()).get<uint32_t>(8) == 0);
+  machine.check_all_are_aborted();
+  machine.limit->set_limits({});
+  machine.channel->execute({.lun = 1}, test_unit_ready);  // says that there was a reset
+  CHECK(machine.channel->execute({.lun = 1}, read_10(0, 8), GuestChannel::read, machine.buffer)
+            .srb_status == srb_success);
+  CHECK(machine.guest.content(machine.buffer) == pattern(4096, 1));
+}
+
+TEST_CASE("a reset of another unit leaves what waits for a limit where it is") {
+  ThrottledMachine machine;
+  Fields reset(64);
+  reset.set(0, uint32_t{4}).set(19, uint8_t{0});
+  CHECK(machine.channel->exchange(reset.bytes()).get<uint32_t>(8) == 0);
+  machine.limit->turn_away(0);
+  machine.check_all_are_aborted();
+}
+
+TEST_CASE("neither a unit that goes nor a channel that is closed waits for a limit") {
+  {
+    ThrottledMachine machine;
+    // A command for which there is no limit: what was sent before it waits by now.
+    machine.channel->execute({}, test_unit_ready);
+    REQUIRE_OK(machine.host.detach(1));
+    machine.check_all_are_aborted();
+  }
+  const ThrottledMachine closed_while_they_wait;
+}
+
 TEST_CASE("an accelerated IDE disk is found at whatever path and target the guest names") {
   Host::Options options;
   options.controller.variant = storvsp::Variant::ide;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "disk/buffer_cutter.h"
+#include "vsp-storage/scsi/sense.h"
 
 namespace vhdkit::storvsp {
 namespace {
@@ -183,6 +184,8 @@ void Channel::restore(const Saved& saved) {
 
 Async<void> Channel::close() {
   is_closing_ = true;
+  for (const auto& request : requests_)
+    if (request->access != nullptr) request->access->turn_away();
   CO_TRY(co_await come_to_rest());
   worker_.remove(*this);
   // The doorbell is rung no more, but may have been.
@@ -351,8 +354,13 @@ std::shared_ptr<UnitAccess> Channel::find_unit(const ScsiRequest& packet) const 
 Async<void> Channel::execute(Request& request) {
   UnitAccess& access = *request.access;
   const uint64_t length = total_bytes(request.command.data);
-  for (const Share& share : access.shares)
-    co_await share.throttle->admit(share.line, length, worker_);
+  for (const Share& share : access.shares) {
+    const bool is_admitted = co_await share.throttle->admit(share.line, length, worker_);
+    if (!is_admitted) {
+      complete(request, scsi::check_condition(scsi::sense::aborted));
+      co_return Result<void>();
+    }
+  }
   const scsi::Outcome outcome = co_await access.unit->execute(*access.disk, request.command);
   count(request, outcome);
   complete(request, outcome);
@@ -398,11 +406,14 @@ void Channel::complete(Request& request, const scsi::Outcome& outcome) {
   answer(request, Status::success);
 }
 
-// What runs goes on: a transfer that the kernel has cannot be taken back, and will be answered.
+// What waits for a limit is aborted. What runs goes on: a transfer that the kernel has cannot be
+// taken back, and will be answered.
 void Channel::reset(Request& request, Operation operation) {
   for (unsigned lun = 0; lun < max_units; ++lun) {
     const bool is_meant = operation != Operation::reset_lun || lun == request.packet.lun;
-    if (is_meant && units_[lun] != nullptr) units_[lun]->unit->reset();
+    if (!is_meant || units_[lun] == nullptr) continue;
+    units_[lun]->unit->reset();
+    units_[lun]->turn_away();
   }
   request.packet.srb_status = uint8_t(SrbStatus::success);
   answer(request, Status::success);

@@ -81,7 +81,7 @@ class Channel final : public Served {
   void resume();
   // REQUIRES: paused.
   Saved save() const;
-  // Ends it, as pause() does, and for good.
+  // Ends it, as pause() does, and for good. What waits for a limit is not begun any more.
   Async<void> close();
 
   bool serve() override;

@@ -70,8 +70,12 @@ Result<void> Controller::attach(uint8_t lun, Unit unit) {
 
 Result<void> Controller::detach(uint8_t lun) {
   TRY_LET(const auto unit, target_.detach(lun));
-  for (size_t i = 0; i < tables_.size(); ++i)
-    host_.workers[i]->run([&] { tables_[i][lun].reset(); });
+  for (size_t i = 0; i < tables_.size(); ++i) {
+    host_.workers[i]->run([&] {
+      tables_[i][lun]->turn_away();
+      tables_[i][lun].reset();
+    });
+  }
   announce_units();
   return {};
 }

@@ -50,7 +50,8 @@ class Controller final {
   };
   // The guest is told. Errors: exists; out_of_range.
   Result<void> attach(uint8_t lun, Unit unit);
-  // Requests that run are finished with the views that they have. Errors: not_found.
+  // Requests that run are finished with the views that they have; those that wait for a limit are
+  // aborted. Errors: not_found.
   Result<void> detach(uint8_t lun);
 
   // The unit's disk is another one from now on; requests that run are finished with the views that

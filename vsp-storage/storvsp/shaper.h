@@ -67,6 +67,15 @@ class Shaper {
     return std::move(next.request);
   }
 
+  // All that wait in the line, whenever they might have gone on.
+  std::vector<Request> take_all(size_t line) {
+    std::vector<Request> taken;
+    for (Waiting& waiting : lines_[line].waiting) taken.push_back(std::move(waiting.request));
+    lines_[line].waiting.clear();
+    waiting_count_ -= taken.size();
+    return taken;
+  }
+
   // When take() gives the next one; nothing where none waits.
   std::optional<Time> next_time() const {
     if (waiting_count_ == 0) return std::nullopt;

@@ -88,5 +88,15 @@ TEST_CASE("a limit that is changed holds from the next request on, and none mean
   CHECK_FALSE(shaper.next_time());
 }
 
+TEST_CASE("a line that is emptied gives all that waits, and the others stay") {
+  TestShaper shaper({.requests_per_second = 10}, 2);
+  for (const size_t request : {1, 2, 3}) shaper.enqueue(0, 4096, request);
+  shaper.enqueue(1, 4096, 4);
+  CHECK(shaper.take_all(0) == std::vector<size_t>{1, 2, 3});
+  CHECK(shaper.take_all(0).empty());
+  CHECK(shaper.take(Time{5s}) == 4);
+  CHECK_FALSE(shaper.next_time());
+}
+
 }  // namespace
 }  // namespace vhdkit::storvsp

@@ -1,6 +1,13 @@
 #include "vsp-storage/storvsp/throttle.h"
 
+#include <algorithm>
+
 namespace vhdkit::storvsp {
+namespace {
+
+constexpr std::chrono::milliseconds longest_nap(20);
+
+}  // namespace
 
 Throttle::Throttle(Worker& timer, const Limits& limits, size_t line_count)
     : timer_(timer),
@@ -24,13 +31,26 @@ void Throttle::enqueue(size_t line, uint64_t bytes, const Waiter& waiter) {
   if (needs_timer) timer_.mailbox().post(timer_letter_);
 }
 
+void Throttle::turn_away(size_t line) {
+  std::vector<Waiter> leaving;
+  {
+    const std::lock_guard lock(mutex_);
+    leaving = shaper_.take_all(line);
+  }
+  for (const Waiter& waiter : leaving) {
+    *waiter.is_admitted = false;
+    waiter.resumer->resume(waiter.coroutine);
+  }
+}
+
 void Throttle::start_timer() { timer_.start(run_timer()); }
 
 Async<void> Throttle::run_timer() {
   for (;;) {
     const auto next = let_go();
     if (!next) co_return Result<void>();
-    const auto delay = *next - Worker::Clock::now();
+    // Limits change and lines are turned away meanwhile.
+    const auto delay = std::min<Worker::Clock::duration>(*next - Worker::Clock::now(), longest_nap);
     co_await timer_.loop().sleep(delay);
   }
 }

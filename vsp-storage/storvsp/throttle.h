@@ -19,29 +19,36 @@ class Throttle {
   // Who waits goes on under the new ones.
   void set_limits(const Limits& limits);
 
-  // Awaitable: goes on when a transfer of that many bytes may begin, on the resumer's loop.
+  // Who waits in the line goes on now, and learns that it must not begin.
+  void turn_away(size_t line);
+
+  // Awaitable: goes on when a transfer of that many bytes may begin, on the resumer's loop. False:
+  // it was turned away.
   auto admit(size_t line, uint64_t bytes, scsi::Resumer& resumer) {
     struct Awaiter {
       Throttle& throttle;
       Waiter waiter;
       size_t line;
       uint64_t bytes;
+      bool is_admitted = true;
       bool await_ready() const noexcept {
         return !throttle.is_limited_.load(std::memory_order_relaxed);
       }
       void await_suspend(std::coroutine_handle<> coroutine) {
         waiter.coroutine = coroutine;
+        waiter.is_admitted = &is_admitted;
         throttle.enqueue(line, bytes, waiter);
       }
-      void await_resume() noexcept {}
+      bool await_resume() noexcept { return is_admitted; }
     };
-    return Awaiter{*this, {nullptr, &resumer}, line, bytes};
+    return Awaiter{*this, {nullptr, &resumer, nullptr}, line, bytes};
   }
 
  private:
   struct Waiter {
     std::coroutine_handle<> coroutine;
     scsi::Resumer* resumer;
+    bool* is_admitted;
   };
 
   void enqueue(size_t line, uint64_t bytes, const Waiter& waiter);

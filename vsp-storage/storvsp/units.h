@@ -28,6 +28,11 @@ struct UnitAccess {
   std::vector<Share> shares;  // each of these limits lets a request pass before it begins
   // Go on when the unit gets another disk.
   std::shared_ptr<UnitCounters> counters = std::make_shared<UnitCounters>();
+
+  // Every request of the unit that waits for a limit ends as aborted.
+  void turn_away() const {
+    for (const Share& share : shares) share.throttle->turn_away(share.line);
+  }
 };
 
 // By logical unit number; null where there is none.
