@@ -24,6 +24,7 @@ HANG_SECONDS = 30
 SANITIZER_ENVIRONMENT = {
     "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1",
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+    "TSAN_OPTIONS": "halt_on_error=1:external_symbolizer_path=/usr/bin/llvm-symbolizer-19",
     "ASAN_SYMBOLIZER_PATH": "/usr/bin/llvm-symbolizer-19",
     "UBSAN_SYMBOLIZER_PATH": "/usr/bin/llvm-symbolizer-19",
 }

@@ -20,6 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 LOGS = ROOT / "build" / "logs"
 BUILD = ROOT / "build"
 SANITIZED = ROOT / "build-asan"
+THREADS = ROOT / "build-tsan"
 
 GUESTS = "tests/guest"
 ANOTHER_MACHINE = ["--reruns", "3", "-rR"]
@@ -137,13 +138,14 @@ def show_failed_program(result):
         say(f"    {line}")
 
 
-def step_programs(folder):
-    """All of meson's tests in a build folder."""
+def step_programs(folder, *command):
+    """Meson's tests in a build folder: all of them, or those that the command runs."""
     log = LOGS / f"tests-{folder.name}.log"
     results = folder / "meson-logs" / "testlog.json"
     results.unlink(missing_ok=True)
-    exit_code = run_logged(["meson", "test", "-C", str(folder), "--no-rebuild", "--print-errorlogs",
-                            "--timeout-multiplier", str(HANG_GUARD)], log, fuzz.SANITIZER_ENVIRONMENT)
+    command = command or ("meson", "test", "-C", str(folder), "--no-rebuild")
+    exit_code = run_logged([*command, "--print-errorlogs", "--timeout-multiplier", str(HANG_GUARD)], log,
+                           fuzz.SANITIZER_ENVIRONMENT)
     if not results.is_file():
         show_tail(log)
         return one_case(f"{folder.name}: meson test", False)
@@ -225,6 +227,7 @@ def run_steps():
     if not clang.failed:
         total.add(timed("tests, sanitizers", step_programs, SANITIZED))
         total.add(timed(f"fuzzers, {FUZZ_SECONDS} s each", step_fuzz))
+    total.add(timed("threads, thread sanitizer", step_programs, THREADS, "./dev", "threads"))
     return total
 
 

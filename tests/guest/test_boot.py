@@ -1,9 +1,12 @@
 """Stock Debian kernels from a dynamic VHDX, as somebody at their console sees it."""
+import lzma
 import os
+import struct
 
 import pytest
 from cases import FLAVOURS, boots, machine, raw_of, root, shell, workshop  # noqa: F401, fixtures
 from conftest import MIB, run, run_ok
+from lab import guests
 
 # 20 before a release.
 BOOTS = int(os.environ.get("VHDKIT_BOOTS", "3"))
@@ -23,6 +26,26 @@ def test_to_a_shell_prompt_and_off(boots, workshop, root, flavour):
     raw = raw_of(root)
     shell("e2fsck", "-f", "-n", raw)
     assert shell("debugfs", "-R", "cat /written", raw) == "it was here\n"
+
+
+def vmlinux_of(image, target):
+    """The ELF file that a kernel packed with XZ has in it: where, Documentation/x86/boot.rst says."""
+    data = image.read_bytes()
+    offset, length = struct.unpack_from("<II", data, 0x248)
+    begin = (data[0x1f1] + 1) * 512 + offset
+    target.write_bytes(lzma.LZMADecompressor().decompress(data[begin:begin + length]))
+    return target
+
+
+def test_a_kernel_that_is_an_elf_file_by_pvh(boots, workshop, root, tmp_path):
+    kernel, initrd = workshop.kernel("standard")
+    vmlinux = vmlinux_of(kernel.image, tmp_path / "vmlinux")
+    guest = boots.start_words(guests.words(vmlinux, initrd, [root]))
+    guest.boots()
+    assert guest.run("uname -r") == f"{kernel.release}\n"
+    # What Linux's init_pvh_bootparams() writes there, whose caller is the PVH entry. A bzImage has a later version.
+    assert guest.run("cat /sys/kernel/boot_params/version") == "0x020c\n"
+    guest.powers_off()
 
 
 def test_reboot(boots, root):
