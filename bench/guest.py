@@ -7,6 +7,8 @@ each round; ratios are medians of the rounds' own ratios. Images lie on a RAM di
 emulated machine compare only with each other.
 
   boot   seconds from the runner's start to the guest's init and to its power-off
+  disk   a whole disk by its own GRUB, a dynamic VHDX against the same raw under SeaBIOS, on q35 and pc: seconds to the
+         menu, on the serial line, where a key is typed at once, and to the guest's init
   fio    in the guest, on a second disk whose every block has its place: requests a second; memory of the runner beside
          the guest's
   exits  of the guest's processors for each of fio's requests, by KVM's statistics and its trace point; once
@@ -19,6 +21,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 from shared import contest
@@ -26,7 +29,7 @@ from shared import contest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "guest"))
 # pylint: disable=wrong-import-position
-from lab import debian, guests  # noqa: E402
+from lab import boot_disks, debian, guests  # noqa: E402
 from lab.debian import Unavailable  # noqa: E402
 from lab.machine import RUNNING, machine_with_kvm  # noqa: E402
 
@@ -38,7 +41,23 @@ VIRTIO = ["virtio_pci", "virtio_mmio", "virtio_blk"]
 TRACE = "/sys/kernel/tracing/events/kvm/kvm_userspace_exit"
 
 # Without a clock microvm's guests wait four seconds for one; without PIT and PIC they start sooner.
-BOARDS = {"q35": "q35", "microvm": "microvm,rtc=on,pit=off,pic=off"}
+BOARDS = {"q35": "q35", "microvm": "microvm,rtc=on,pit=off,pic=off", "pc": "pc"}
+RUNNERS = ["vhd-run", "q35", "microvm"]
+DISK_RUNNERS = ["vhd-run", "q35", "pc"]
+
+APPEND = "console=ttyS0 quiet panic=-1"
+DISK_MIB = 96
+MENU_ENTRY = "what is measured"
+MENU = f"""
+serial --unit=0 --speed=115200
+terminal_input serial
+terminal_output serial
+set timeout=-1
+menuentry '{MENU_ENTRY}' {{
+  linux /boot/vmlinuz {APPEND} vhdkit.disks=1 vhdkit.partition=1
+  initrd /boot/initrd
+}}
+"""
 
 # fio's mode, size of a request, depth
 ROWS = [("randread", 4096, 1), ("randread", 4096, 32), ("randwrite", 4096, 1), ("randwrite", 4096, 32),
@@ -73,7 +92,7 @@ class Place:
         else:
             self.folder = "/dev/shm/bench"
             self.sh(f"mkdir -p {self.folder} && mkfs.ext4 -q -F /dev/ram0 && mount /dev/ram0 {self.folder}")
-        for name in ("root.vhdx", "data.vhdx", "data.raw") if self.folder != self.work else ():
+        for name in ("root.vhdx", "data.vhdx", "data.raw", "boot.vhdx", "boot.raw") if self.folder != self.work else ():
             self.sh(f"cp {self.work}/{name} {self.folder}/{name}")
 
     def sh(self, script, seconds=300):
@@ -94,15 +113,28 @@ class Contender:
         if self.runner == "vhd-run":
             return guests.words(place.kernel, place.initrd, [(disk, "cache=none") for disk in disks], self.cpus,
                                 f"{MEMORY_MIB}M")
-        return qemu_words(self.runner, place, disks, self.cpus)
+        return qemu_words(self.runner, disks, self.cpus, "-kernel", place.kernel, "-initrd", place.initrd, "-append",
+                          f"{APPEND} vhdkit.disks={len(disks)}")
 
 
-def qemu_words(board, place, disks, cpus):
+class WholeDisk(Contender):
+    """Boots from its only disk, by what is on it."""
+
+    def __init__(self, runner, cpus):
+        super().__init__(runner, cpus, "vhdx" if runner == "vhd-run" else "raw")
+
+    def words(self, place):
+        disk = f"{place.folder}/boot.{self.image}"
+        if self.runner == "vhd-run":
+            return guests.own_words([(disk, "cache=none")], self.cpus, f"{MEMORY_MIB}M")
+        return qemu_words(self.runner, [disk], self.cpus)
+
+
+def qemu_words(board, disks, cpus, *more):
     kind = "virtio-blk-device" if board == "microvm" else "virtio-blk-pci"
     command = [debian.need("qemu-system-x86_64"), "-M", BOARDS[board], "-accel", "kvm", "-cpu", "host", "-m",
                f"{MEMORY_MIB}M", "-smp", str(cpus), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-               "-serial", "stdio", "-object", "iothread,id=worker", "-kernel", place.kernel, "-initrd", place.initrd,
-               "-append", f"console=ttyS0 quiet panic=-1 vhdkit.disks={len(disks)}"]
+               "-serial", "stdio", "-object", "iothread,id=worker", *more]
     for index, disk in enumerate(disks):
         image_format = disk.rpartition(".")[2]
         command += ["-drive", f"file={disk},format={image_format},if=none,id=d{index},cache=none,aio=io_uring,"
@@ -144,6 +176,20 @@ def boot(contender, place):
         begin = time.monotonic()
         guest.powers_off()
         return init, prompt, time.monotonic() - begin
+
+
+def boot_by_its_loader(contender, place):
+    """Seconds to GRUB's menu and to init."""
+    begin = time.monotonic()
+    with started(place, contender) as guest:
+        guest.expect(MENU_ENTRY, guests.BOOT_SECONDS)
+        menu = time.monotonic() - begin
+        guest.type("\r")
+        guest.expect(r"^guest: init", guests.BOOT_SECONDS)
+        init = time.monotonic() - begin
+        guest.boots()
+        guest.powers_off()
+        return menu, init
 
 
 # --- exits and memory ---
@@ -225,7 +271,10 @@ def exits_of_rows(contender, place):
 # --- tables ---
 
 def take_turns(runs, cpus, image, what, *arguments):
-    contenders = [Contender(runner, cpus, image) for runner in ("vhd-run", *BOARDS)]
+    return let_all_run(runs, [Contender(runner, cpus, image) for runner in RUNNERS], what, *arguments)
+
+
+def let_all_run(runs, contenders, what, *arguments):
     return contest.take_turns(runs, {one.runner: lambda one=one: until_it_ends(what, one, *arguments)
                                      for one in contenders})
 
@@ -245,6 +294,17 @@ def bench_boot(place, options, results):
                   f"  ({ratio:4.2f})", flush=True)
             results.append({"what": "boot", "cpus": cpus, "runner": name, "init": init, "prompt": prompt, "off": off,
                             "ratio": ratio})
+
+
+def bench_disk(place, options, results):
+    print("seconds from start to GRUB's menu and to init; ours to theirs")
+    samples = let_all_run(options.runs, [WholeDisk(runner, 1) for runner in DISK_RUNNERS], boot_by_its_loader, place)
+    for name, seen in samples.items():
+        for index, until in enumerate(("menu", "init")):
+            seconds = contest.middle(seen, lambda s, i=index: s[i])
+            ratio = contest.middle_of_pairs(samples["vhd-run"], seen, lambda a, b, i=index: a[i] / b[i])
+            print(f"disk  1 cpus  {name:8} {until} {seconds:6.2f} s  ({ratio:4.2f})", flush=True)
+            results.append({"what": "disk", "cpus": 1, "runner": name, "until": until, "seconds": seconds, "ratio": ratio})
 
 
 def bench_fio(place, options, results):
@@ -274,7 +334,7 @@ def show_fio(cpus, image, samples, results):
 def bench_exits(place, _options, results):
     print("exits of a request: to the kernel, and of these on to the runner")
     for cpus in (1, 2):
-        for runner in ("vhd-run", *BOARDS):
+        for runner in RUNNERS:
             contender = Contender(runner, cpus, "vhdx")
             for row, (kernel, user) in until_it_ends(exits_of_rows, contender, place).items():
                 print(f"exits {cpus} cpus  vhdx  {row_name(row):22}  {runner:8} {kernel:6.3f}  {user:6.3f}", flush=True)
@@ -288,22 +348,34 @@ def make_files(vhd, work):
     with open(raw, "wb") as file:
         for _ in range(DATA_BYTES // MIB):
             file.write(b"\x5a" * MIB)
-    for path in (root, raw):
-        subprocess.run([vhd, "convert", "-q", "-O", "vhdx", path, path.with_suffix(".vhdx")], check=True)
     kernel = debian.kernel("cloud")
     image = work / "vmlinuz"
     shutil.copy(kernel.image, image)
-    return image, guests.make_initrd(kernel, work / "initrd", VIRTIO)
+    initrd = guests.make_initrd(kernel, work / "initrd", VIRTIO)
+    for path in (root, raw, make_boot_disk(work, image, initrd)):
+        subprocess.run([vhd, "convert", "-q", "-O", "vhdx", path, path.with_suffix(".vhdx")], check=True)
+    return image, initrd
+
+
+def make_boot_disk(work, kernel, initrd):
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        root = pathlib.Path(folder) / "root"
+        root.mkdir()
+        guests.plant_root(root)
+        for path in (kernel, initrd):
+            shutil.copy(path, root / "boot" / path.name)
+        boot_disks.plant_grub(root / "boot", MENU)
+        return boot_disks.make_grub_disk(root, work / "boot.raw", DISK_MIB)
 
 
 def main():
     parser = contest.options(__doc__)
     parser.set_defaults(runs=3)
     parser.add_argument("--seconds", type=int, default=4, help="of each fio row (4)")
-    parser.add_argument("--only", choices=["boot", "fio", "exits"], help="one of the three")
+    parser.add_argument("--only", choices=["boot", "disk", "fio", "exits"], help="one of them")
     parser.add_argument("--place", help="a folder of the machine for the images (default: ext4 on a RAM disk)")
     options = parser.parse_args()
-    benches = {"boot": bench_boot, "fio": bench_fio, "exits": bench_exits}
+    benches = {"boot": bench_boot, "disk": bench_disk, "fio": bench_fio, "exits": bench_exits}
     results = []
     with contest.working_folder(options.disk) as folder:
         work = pathlib.Path(folder)

@@ -1,5 +1,6 @@
 """What the tests with guests share: the machine, kernels, roots, guests whose console is shown when a case fails."""
 import contextlib
+import functools
 import os
 import random
 import shutil
@@ -15,6 +16,17 @@ from lab.machine import RUNNING, VHD_RUN, Timeout, machine_with_kvm
 
 LOGS = BUILD / "logs" / "guest"
 FLAVOURS = list(debian.FLAVOURS)
+
+
+def skip_unavailable(function):
+    """Packages that are missing are no failure."""
+    @functools.wraps(function)
+    def wrapped(*arguments, **named):
+        try:
+            return function(*arguments, **named)
+        except Unavailable as error:
+            pytest.skip(str(error))
+    return wrapped
 
 
 class ConsoleFirst:

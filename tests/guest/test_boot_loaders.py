@@ -1,15 +1,13 @@
 """Whole disks started by their own boot loaders: GRUB and syslinux, from every kind of image."""
-import functools
 import pathlib
 import re
 import signal
 import tempfile
 
 import pytest
-from cases import boots, machine, workshop  # noqa: F401, fixtures
+from cases import boots, machine, skip_unavailable, workshop  # noqa: F401, fixtures
 from conftest import MIB, fingerprint, run, run_ok
 from lab import boot_disks, guests
-from lab.debian import Unavailable
 from lab.machine import RUNNING, VHD_RUN
 
 # What --help says.
@@ -27,17 +25,6 @@ menuentry 'the second one' {{
   initrd {boot}/initrd
 }}
 """
-
-
-def skip_unavailable(function):
-    """Packages that are missing are no failure."""
-    @functools.wraps(function)
-    def wrapped(*arguments, **named):
-        try:
-            return function(*arguments, **named)
-        except Unavailable as error:
-            pytest.skip(str(error))
-    return wrapped
 
 
 class Folder:
@@ -68,15 +55,11 @@ class Folder:
 @skip_unavailable
 def grub_disk(workshop):
     """Raw: an MBR, GRUB behind it, and one ext4 with everything."""
-    target = workshop.folder / "grub-mbr.raw"
     with Folder(workshop) as folder:
         root = guests.plant_root(folder.tree("root"))
         folder.plant_kernel(root / "boot")
         boot_disks.plant_grub(root / "boot", MENU.format(boot="/boot", append=APPEND + " vhdkit.partition=1"))
-        ext4 = guests.make_ext4(root, folder.path / "ext4", 96 * MIB, label="root")
-        boot_disks.partitioned(target, "dos", [(boot_disks.LINUX, 96, ext4)])
-        boot_disks.install_grub(target, "(hd0,msdos1)/boot/grub", ["part_msdos", "ext2"])
-    return target
+        return boot_disks.make_grub_disk(root, workshop.folder / "grub-mbr.raw", 96)
 
 
 @pytest.fixture(scope="module")

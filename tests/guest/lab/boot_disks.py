@@ -7,7 +7,9 @@ import pathlib
 import shutil
 import struct
 import subprocess
+import tempfile
 
+from lab import guests
 from lab.debian import Unavailable, need, said
 
 SECTOR = 512
@@ -84,18 +86,28 @@ def plant_grub(boot, config):
     (boot / "grub" / "grub.cfg").write_text(config)
 
 
-def install_grub(disk, prefix, modules, core_sector=1):
-    """Boot sector and core image. core_sector: behind an MBR, or where a BIOS boot partition begins."""
+def install_grub(disk, prefix, modules, core_sector=1, files=GRUB):
+    """Boot sector and core image. core_sector: behind an MBR, or where a BIOS boot partition begins. files: GRUB's own,
+    of the same version as the modules in prefix."""
     core = disk.with_suffix(".core")
-    said(need("grub-mkimage"), "-O", "i386-pc", "-d", GRUB, "-p", prefix, "-o", core, "biosdisk", *modules)
+    said(need("grub-mkimage"), "-O", "i386-pc", "-d", files, "-p", prefix, "-o", core, "biosdisk", *modules)
     image = bytearray(core.read_bytes())
     core.unlink()
     assert core_sector > 1 or len(image) < MIB - SECTOR, "it has no room behind the MBR"
     struct.pack_into("<Q", image, SECTOR - GRUB_LIST_SIZE, core_sector + 1)
-    boot = bytearray((GRUB / "boot.img").read_bytes()[:BOOT_CODE_BYTES])
+    boot = bytearray((files / "boot.img").read_bytes()[:BOOT_CODE_BYTES])
     struct.pack_into("<Q", boot, GRUB_KERNEL_SECTOR, core_sector)
     write_at(disk, 0, boot)
     write_at(disk, core_sector * SECTOR, image)
+
+
+def make_grub_disk(root, target, mib):
+    """A raw disk: an MBR, GRUB behind it, and one ext4 with the tree, in whose boot/ plant_grub() was."""
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        ext4 = guests.make_ext4(root, pathlib.Path(folder) / "ext4", mib * MIB, label="root")
+        partitioned(target, "dos", [(LINUX, mib, ext4)])
+    install_grub(target, "(hd0,msdos1)/boot/grub", ["part_msdos", "ext2"])
+    return target
 
 
 # --- syslinux ---

@@ -32,10 +32,10 @@ def need(*programs):
     return found[0] if len(found) == 1 else found
 
 
-def said(*words, **options):
+def said(*words, seconds=300, **options):
     """A program's output; it must succeed."""
     done = subprocess.run([*map(str, words)], check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          timeout=300, **options)
+                          timeout=seconds, **options)
     if done.returncode != 0:
         raise Unavailable(f"{' '.join(map(str, words))}: {(done.stderr or done.stdout).strip()[-2000:]}")
     return done.stdout
