@@ -1,6 +1,7 @@
 #include "hypervisor/bios/video_services.h"
 
 #include <algorithm>
+#include <string_view>
 
 #include "hypervisor/bios/low_memory.h"
 #include "support/bytes.h"
@@ -42,6 +43,9 @@ constexpr uint16_t ega_memory_256k = 0x3;  // BX: colours, 256 KiB
 constexpr uint8_t is_supported = 0x1a;     // AL of display_combination
 constexpr uint16_t vga_with_colours = 0x0008;
 
+constexpr std::string_view no_pictures =
+    "\r\nPictures are not shown here; for GRUB's menu as text: GRUB_TERMINAL=console\r\n";
+
 constexpr uint8_t moves_cursor = 0x01;  // AL of write_string_function
 constexpr uint8_t has_attributes = 0x02;
 
@@ -57,6 +61,7 @@ bool is_text_mode(uint8_t mode) {
 
 void VideoServices::begin() {
   cursor_shape_ = usual_cursor_shape;
+  has_said_so_ = false;
   (void)ram_.write(bios_data::video_mode, bytes_of(text_mode));
   (void)ram_.write(bios_data::video_columns, bytes_of(le16(Screen::columns)));
   (void)ram_.write(bios_data::video_page_bytes, bytes_of(le16(page_bytes)));
@@ -129,9 +134,16 @@ void VideoServices::answer(BiosCall& call) {
 }
 
 void VideoServices::set_mode(const BiosCall& call) {
-  if (!is_text_mode(call.al() & uint8_t(~keep_screen))) return;
+  if (!is_text_mode(call.al() & uint8_t(~keep_screen))) return say_that_there_are_no_pictures();
   cursor_shape_ = usual_cursor_shape;
   if ((call.al() & keep_screen) == 0) screen_.clear();
+}
+
+// Most loaders draw without looking whether that works, and their user would see nothing at all.
+void VideoServices::say_that_there_are_no_pictures() {
+  if (has_said_so_) return;
+  has_said_so_ = true;
+  for (const char character : no_pictures) screen_.type(uint8_t(character));
 }
 
 void VideoServices::tell_cursor(BiosCall& call) const {

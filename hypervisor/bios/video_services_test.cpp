@@ -149,7 +149,11 @@ TEST_CASE("modes of text clear the screen unless told not to, others are not the
     CHECK(cursor(pc) == 0);
   }
   type(pc, "x");
+  (void)pc.terminal.take();
+  video(pc, {.eax = 0x12});
+  CHECK(pc.terminal.take().contains("Pictures are not shown here"));
   for (const unsigned mode : {0x04, 0x06, 0x0d, 0x12, 0x13, 0x7f}) video(pc, {.eax = mode});
+  CHECK(pc.terminal.take() == "");
   CHECK(cell(pc, 0, 0) == 0x0778);
   const auto mode = video(pc, {.eax = 0x0f00, .ebx = 0xff00});
   CHECK(mode.ax() == 0x5003);
