@@ -169,7 +169,7 @@ def boot(contender, place):
     """Seconds to init, to the prompt, and from the order to power off to the runner's end."""
     begin = time.monotonic()
     with started(place, contender) as guest:
-        guest.expect(r"^guest: init", guests.BOOT_SECONDS)
+        guest.expect("guest: init", guests.BOOT_SECONDS)
         init = time.monotonic() - begin
         guest.boots()
         prompt = time.monotonic() - begin
@@ -185,7 +185,7 @@ def boot_by_its_loader(contender, place):
         guest.expect(MENU_ENTRY, guests.BOOT_SECONDS)
         menu = time.monotonic() - begin
         guest.type("\r")
-        guest.expect(r"^guest: init", guests.BOOT_SECONDS)
+        guest.expect("guest: init", guests.BOOT_SECONDS)
         init = time.monotonic() - begin
         guest.boots()
         guest.powers_off()

@@ -1,4 +1,6 @@
 """A real distribution, as it is installed: Debian 12 from a dynamic VHDX, by its own GRUB, to its login prompt."""
+import re
+
 import pytest
 from cases import boots, machine, raw_of, shell, skip_unavailable, workshop  # noqa: F401, fixtures
 from conftest import run, run_ok
@@ -48,6 +50,7 @@ def test_debian_to_its_login_prompt(boots, machine, debian_image, tmp_path):
     assert names["FullyQualifiedDomainName"] == distribution.HOST_NAME
     control.ask("shut-down")
     assert guest.ends(SHUT_DOWN_SECONDS) == 0
+    assert not re.search("Oops|BUG:|WARNING:|FAILED", guest.console())
     assert run("check", "-q", debian_image).code in (0, 3)
     root = f"{raw_of(debian_image)}?offset={distribution.ROOT_OFFSET}"
     shell("e2fsck", "-f", "-n", root)

@@ -21,7 +21,7 @@ ROOT_UUID = "9d1f0c3e-5a5e-4a57-8a0b-6f2b7f1d4c12"
 HOST_NAME, PASSWORD = "unmodified", "in-the-open"
 MAKING_SECONDS = 1800  # the download, most of all
 
-# What an installer asks, or finds out.
+# What an installer asks, or finds out. GRUB's menu is text, as it has to be on a serial line.
 FILES = {
     "etc/fstab": f"UUID={ROOT_UUID} / ext4 errors=remount-ro 0 1\n",
     "etc/hostname": f"{HOST_NAME}\n",
@@ -29,6 +29,7 @@ FILES = {
     "etc/default/grub": "GRUB_DEFAULT=0\n"
                         "GRUB_TIMEOUT=2\n"
                         "GRUB_DISTRIBUTOR=Debian\n"
+                        "GRUB_TERMINAL=console\n"
                         'GRUB_CMDLINE_LINUX="console=ttyS0"\n',
 }
 

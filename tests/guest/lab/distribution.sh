@@ -15,6 +15,7 @@ mmdebstrap --quiet --mode=root --variant=minbase --include="$packages" "$suite" 
 cp -r "$files/." "$root"
 echo "root:$password" | chroot "$root" chpasswd
 
+# What grub-install would put there, which wants to see a whole disk.
 mkdir -p "$root/boot/grub/i386-pc"
 cp "$root"/usr/lib/grub/i386-pc/*.mod "$root"/usr/lib/grub/i386-pc/*.lst "$root/boot/grub/i386-pc"
 cp -r "$root/usr/lib/grub/i386-pc" "$work/grub"
