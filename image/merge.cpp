@@ -10,6 +10,7 @@
 #include "image/known_children.h"
 #include "image/parent_edit.h"
 #include "image/remove_durably.h"
+#include "image/resize.h"
 #include "vhdx/edit.h"
 
 namespace vhdkit::image {
@@ -77,13 +78,43 @@ Async<void> check_bystanders(async::Loop& loop, Image& chain, size_t target,
   co_return Result<void>();
 }
 
+// What the target must be made: a child may be larger.
+NewSize wanted_size(Image& chain, size_t target) {
+  disk::LayeredDisk& disk = chain.disk();
+  NewSize size{.size_bytes = disk.geometry().size_bytes};
+  if (target + 1 < disk.layer_count())
+    size.parent_bytes = disk.layer(uint32_t(target + 1)).geometry().size_bytes;
+  return size;
+}
+
 Result<void> check_sizes(Image& chain, size_t target) {
-  const uint64_t target_bytes = chain.disk().layer(uint32_t(target)).geometry().size_bytes;
+  disk::Layer& layer = chain.disk().layer(uint32_t(target));
+  const uint64_t target_bytes = layer.geometry().size_bytes;
   const uint64_t child_bytes = chain.disk().geometry().size_bytes;
+  const ChainLink& link = chain.links()[target];
+  if (child_bytes < target_bytes)
+    return fail(Errc::unsupported,
+                fmt::format("{}: its disk of {} bytes is smaller than that of {}, {} bytes",
+                            chain.path(), child_bytes, link.path, target_bytes));
   if (child_bytes == target_bytes) return {};
-  return fail(Errc::unsupported,
-              fmt::format("{}: its disk of {} bytes has another size than that of {}, {} bytes",
-                          chain.path(), child_bytes, chain.links()[target].path, target_bytes));
+  return check_resize(link.path, *link.format, layer, wanted_size(chain, target));
+}
+
+// What the target has to become before anything is put into it.
+struct Growth {
+  Format format = Format::raw;
+  bool is_fixed_vhd = false;
+  bool is_needed = false;
+  NewSize size;
+};
+
+Growth growth_of(Image& chain, size_t target) {
+  const disk::Layer& layer = chain.disk().layer(uint32_t(target));
+  Growth growth{.format = *chain.links()[target].format};
+  growth.size = wanted_size(chain, target);
+  growth.is_needed = growth.size.size_bytes > layer.geometry().size_bytes;
+  growth.is_fixed_vhd = is_fixed_vhd(growth.format, layer);
+  return growth;
 }
 
 // What must hold before anything is changed, and what there is to do.
@@ -172,15 +203,21 @@ Async<MergeReport> merge(async::Loop& loop, const std::string& child_path,
   MergeReport report;
   size_t target_depth = 0;
   Guid child_identity;
+  Growth growth;
   {
     CO_TRY_LET(const auto chain, co_await Image::open(loop, child_path, open_options));
     CO_TRY_LET(target_depth, find_target(*chain, options));
     CO_TRY_LET(report, co_await prepare(loop, *chain, target_depth, options.keep_files));
+    growth = growth_of(*chain, target_depth);
     child_identity = chain->disk().layer(0).identity().value_or(Guid());
   }
   if (options.dry_run) co_return std::move(report);
 
   CO_TRY_LET(const Locked merged, lock(loop, report.merged));
+  // The child shows zeroes there, as the target does then.
+  if (growth.is_needed)
+    CO_TRY(co_await resize_file(loop, report.into, growth.format, growth.is_fixed_vhd, growth.size,
+                                nullptr));
   OpenOptions target_options{.path_mappings = open_options.path_mappings, .writable = true};
   target_options.keep_identity = true;
   CO_TRY_LET(const auto target, co_await Image::open(loop, report.into, target_options));

@@ -30,13 +30,15 @@ struct MergeReport {
 // shows itself; and so do its children, before and after they are moved. So after a crash, or when
 // this was interrupted, it is called again and does it all again. Memory is bounded by a few MiB.
 //
+// An `into` that is smaller than the child gets the child's size first, and zeroes there.
+//
 // As VHDX, `into` has the child's identity in the end, [MS-VHDX] 2.6.2.6.3: it has its content. All
 // images are locked against everybody else meanwhile. If other images have `into` or one between as
 // their parent, as far as they can be known (known_children()), this is refused: they would be
 // lost.
 //
 // Errors, with nothing changed: invalid_argument (no parent; `into` not in the chain; other
-// children); unsupported (the child has another size than `into`, or that one cannot be written);
+// children); unsupported (the child is smaller than `into`, or that one cannot be written or grow);
 // busy; as Image::open(). Later: io, no_space, interrupted; then the child still shows its disk.
 Async<MergeReport> merge(async::Loop& loop, const std::string& child_path,
                          const MergeOptions& options, const OpenOptions& open_options,

@@ -57,8 +57,10 @@ Async<uint64_t> count_new_blocks(disk::Layer& layer, const disk::Extent& extent,
        ++block) {
     const uint64_t begin = block * block_bytes;
     found.clear();
-    CO_TRY(co_await layer.resolve(begin, std::min(block_bytes, layer.geometry().size_bytes - begin),
-                                  found));
+    // The child may be larger.
+    const uint64_t end_of_layer = std::max(layer.geometry().size_bytes, begin);
+    const uint64_t length = std::min(block_bytes, end_of_layer - begin);
+    if (length > 0) CO_TRY(co_await layer.resolve(begin, length, found));
     const bool has_data = std::ranges::any_of(
         found, [](const disk::Extent& one) { return one.kind == disk::ExtentKind::data; });
     if (!has_data) ++count;

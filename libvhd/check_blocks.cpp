@@ -179,10 +179,16 @@ void note_bitmaps(const BitmapCheck& bitmaps, DiskType type, Findings& findings)
          findings);
 }
 
-void check_space(const BlockLayout& layout, std::vector<UsedRange> used, Findings& findings) {
+// Before the first block there may be room for no block: a disk that grew has its BAT behind its
+// blocks, and the old one's place is nobody's.
+void check_space(const BlockLayout& layout, std::vector<UsedRange> used, uint64_t first_block,
+                 Findings& findings) {
+  const uint64_t least_use = layout.bitmap_bytes() + layout.block_bytes;
   for (const UsedRange& gap : unused_ranges(std::move(used), layout.content_end)) {
+    const bool is_spare = gap.end <= first_block && gap.end - gap.begin < least_use;
     Subject space(findings, "unused space", gap.begin);
-    space.add(Severity::leak, "vhd-unused-space", "", 0, hex(gap.end - gap.begin),
+    space.add(is_spare ? Severity::note : Severity::leak,
+              is_spare ? "vhd-spare-space" : "vhd-unused-space", "", 0, hex(gap.end - gap.begin),
               fmt::format("nothing uses the {:#x} bytes from {:#x} to {:#x}", gap.end - gap.begin,
                           gap.begin, gap.end));
   }
@@ -217,7 +223,9 @@ Async<void> check_blocks(File& file, const BlockLayout& layout, DiskType type, F
     for (const Place& place : *places)
       used.push_back({.begin = begin_of(place.sector), .end = end_of_room(layout, place)});
   usage.image_end_offset = std::ranges::max(used, {}, &UsedRange::end).end;
-  if (check.has_all()) check_space(layout, std::move(used), findings);
+  const uint64_t first_block =
+      check.blocks().empty() ? layout.content_end : begin_of(check.blocks().front().sector);
+  if (check.has_all()) check_space(layout, std::move(used), first_block, findings);
   co_return Result<void>();
 }
 

@@ -353,13 +353,13 @@ TEST_CASE("blktap's batmap behind the BAT is in use") {
   image.table = {0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff};
   image.pieces.clear();
   image.content_end = 2560 + 32 * 512;
-  CHECK(checked(*image.file()).codes() == "vhd-unused-space");
+  CHECK(checked(*image.file()).codes() == "vhd-spare-space");
   VhdBytes batmap{std::vector<std::byte>(512)};
   batmap.put(0, "tdbatmap").put(8, 8, 2560).put(16, 4, 32).put(20, 4, 0x10002);
   image.pieces.push_back({2048, batmap.bytes});
   CHECK(checked(*image.file()).codes() == "");
   image.pieces.back().bytes = batmap.put(8, 8, ~uint64_t{0}).put(16, 4, 0xffffffff).bytes;
-  CHECK(checked(*image.file()).codes() == "vhd-unused-space");
+  CHECK(checked(*image.file()).codes() == "vhd-spare-space");
 }
 
 TEST_CASE("data that is not on 4 KiB is worth one note") {

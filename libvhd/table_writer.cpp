@@ -24,6 +24,7 @@ constexpr size_t max_changed_sectors = 4096;
 TableWriter::TableWriter(const Image& image, UsedSpace use)
     : file_(image.file),
       footer_(build_footer(image.footer.footer)),
+      copy_differs_(image.footer.copy == FooterCopy::different),
       layout_(image.layout),
       pieces_(image.pieces),
       shape_{.disk_bytes = image.layout.disk_bytes,
@@ -160,6 +161,12 @@ bool TableWriter::has_room_for_change() const {
 }
 
 // --- the file ---
+
+Async<void> TableWriter::begin() {
+  if (!copy_differs_) co_return Result<void>();
+  copy_differs_ = false;
+  co_return co_await write_footer(0);
+}
 
 Async<void> TableWriter::commit() {
   const std::vector<disk::ChangedPage> sectors = pieces_.take_changes();

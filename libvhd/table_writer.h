@@ -38,7 +38,8 @@ class TableWriter final : public disk::WritableTables {
   TableWriter(const Image& image, UsedSpace use);
 
   const disk::BlockShape& shape() const override { return shape_; }
-  Async<void> begin() override { co_return Result<void>(); }
+  // The copy at offset 0 is what counts while the footer moves, so it must say the same.
+  Async<void> begin() override;
   Async<Held> hold(uint64_t block) override;
   std::optional<disk::Block> find(uint64_t block) override;
   uint64_t present_bytes(uint64_t disk_offset, uint64_t length) override;
@@ -61,6 +62,7 @@ class TableWriter final : public disk::WritableTables {
 
   File& file_;
   Footer footer_;
+  bool copy_differs_;
   BlockLayout& layout_;
   disk::TablePieces& pieces_;
   disk::BlockShape shape_;

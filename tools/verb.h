@@ -72,6 +72,7 @@ std::unique_ptr<Verb> make_map();
 std::unique_ptr<Verb> make_measure();
 std::unique_ptr<Verb> make_merge();
 std::unique_ptr<Verb> make_reparent();
+std::unique_ptr<Verb> make_resize();
 std::unique_ptr<Verb> make_set();
 std::unique_ptr<Verb> make_snapshot();
 

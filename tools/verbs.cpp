@@ -18,6 +18,7 @@ constexpr VerbEntry entries[] = {
     {"convert", make_convert, false},
     {"snapshot", make_snapshot, false},
     {"merge", make_merge, false},
+    {"resize", make_resize, false},
     {"reparent", make_reparent, false},
     {"set", make_set, false},
     {"io", make_io, false},

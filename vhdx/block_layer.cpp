@@ -224,8 +224,11 @@ Async<bool> BlockLayer::audit_entries(uint64_t index, uint64_t end, BlockPlaces&
     }
     const uint64_t entry = entries.at(index);
     const bool is_bitmap = layout_.bat.is_bitmap_index(index);
-    // The bitmap entries of a disk without parent are nobody's.
-    if (entry == 0 || (is_bitmap && !layout_.bat.has_parent)) continue;
+    // The bitmap entries of a disk without parent are nobody's, and so is what pads the last chunk.
+    const bool is_nobodys = is_bitmap
+                                ? !layout_.bat.has_parent
+                                : layout_.bat.block_of(index) >= layout_.bat.payload_block_count();
+    if (entry == 0 || is_nobodys) continue;
     CO_TRY(tables_.check_entry(index, entry));
     if (!is_allocated(entry)) continue;
     if (is_partial(entry)) {

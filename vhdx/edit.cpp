@@ -59,7 +59,8 @@ Async<FoundHeaders> read_clean_headers(File& file) {
 
 // One log entry from its writing to its end.
 Async<void> write_logged(File& file, FoundHeaders& headers,
-                         const std::vector<disk::ChangedPage>& pages) {
+                         const std::vector<disk::ChangedPage>& pages,
+                         const std::optional<Guid>& data_write_guid) {
   if (headers.current.log_length < alignment_bytes)
     co_return fail(Errc::unsupported,
                    fmt::format("{}: a log of {:#x} bytes is too short to change the image with",
@@ -71,6 +72,7 @@ Async<void> write_logged(File& file, FoundHeaders& headers,
   const std::span<const disk::ChangedPage> all(pages);
   CO_TRY(co_await log.write(all, ends));
   headers.current.log_guid = log.guid();
+  headers.current.data_write_guid = data_write_guid.value_or(headers.current.data_write_guid);
   CO_TRY(co_await write_headers(file, headers));
   for (const disk::ChangedPage& page : pages) {
     const std::span<const std::byte> bytes(page.bytes);
@@ -116,6 +118,7 @@ Result<void> check_change(const File& file, const Metadata& metadata,
                           const MetadataChange& change) {
   if (change.parent_locator && !metadata.has_parent)
     return fail(Errc::invalid_argument, file.name() + ": has no parent, so it has no locator");
+  if (change.disk_size_bytes) TRY(check_new_disk_size(file, metadata, *change.disk_size_bytes));
   if (!change.physical_sector_bytes) return {};
   const uint32_t physical = *change.physical_sector_bytes;
   if ((physical == 512 || physical == 4096) && physical >= metadata.logical_sector_bytes) return {};
@@ -145,7 +148,28 @@ Async<void> patch_locator(Pages& pages, const Region& region, const Table& table
   co_return co_await pages.patch(entry_offset, entry_bytes);
 }
 
+Async<void> patch_region_tables(Pages& pages, File& file, unsigned good_index, const Region& bat) {
+  std::vector<std::byte> table(region_table_bytes);
+  const std::span<std::byte> buffer(table);
+  CO_TRY(co_await file.read(region_table_offsets[good_index], buffer));
+  move_region(table, bat);
+  const std::span<const std::byte> bytes(table);
+  for (const uint64_t file_offset : region_table_offsets)
+    CO_TRY(co_await pages.patch(file_offset, bytes));
+  co_return Result<void>();
+}
+
 }  // namespace
+
+Result<void> check_new_disk_size(const File& file, const Metadata& metadata, uint64_t size_bytes) {
+  const uint32_t unit = metadata.logical_sector_bytes;
+  if (size_bytes > 0 && size_bytes <= max_disk_bytes && is_aligned(size_bytes, unit)) return {};
+  return fail(
+      Errc::invalid_argument,
+      fmt::format("{}: a size of {} bytes: it must be a multiple of the logical sector's {} "
+                  "bytes, from there to {} (64 TiB)",
+                  file.name(), size_bytes, unit, max_disk_bytes));
+}
 
 Async<void> set_data_write_guid(File& file, const Guid& data_write_guid) {
   CO_TRY_LET(FoundHeaders headers, co_await read_clean_headers(file));
@@ -176,13 +200,21 @@ Async<void> change_metadata(File& file, const MetadataChange& change) {
     const auto bytes = bytes_of(raw);
     CO_TRY(co_await pages.patch(place, bytes));
   }
+  if (change.disk_size_bytes) {
+    const le64 raw = *change.disk_size_bytes;
+    const uint64_t place = place_of(virtual_disk_size_item);
+    const auto bytes = bytes_of(raw);
+    CO_TRY(co_await pages.patch(place, bytes));
+  }
+  if (change.bat)
+    CO_TRY(co_await patch_region_tables(pages, file, regions.used_index, *change.bat));
   if (change.parent_locator) {
     CO_TRY(co_await patch_locator(pages, regions.metadata, table, *change.parent_locator,
                                   file.name()));
   }
   const std::vector<disk::ChangedPage> changed = pages.take();
   if (changed.empty()) co_return Result<void>();
-  co_return co_await write_logged(file, headers, changed);
+  co_return co_await write_logged(file, headers, changed, change.data_write_guid);
 }
 
 Async<void> make_sound(File& file) {

@@ -204,4 +204,18 @@ std::vector<std::byte> build_region_table(const Region& bat, const Region& metad
   return table;
 }
 
+void move_region(std::span<std::byte> table, const Region& region) {
+  auto header = *load<RegionTableHeader>(table);
+  for (uint32_t i = 0; i < header.entry_count; ++i) {
+    const size_t at = sizeof header + i * sizeof(RegionTableEntry);
+    auto entry = *load<RegionTableEntry>(table, at);
+    if (Guid::from_stored(entry.guid) != region.guid) continue;
+    entry.file_offset = region.file_offset;
+    entry.length = uint32_t(region.length);
+    std::ranges::copy(bytes_of(entry), table.begin() + ptrdiff_t(at));
+  }
+  header.checksum = table_checksum(table);
+  std::ranges::copy(bytes_of(header), table.begin());
+}
+
 }  // namespace vhdkit::vhdx

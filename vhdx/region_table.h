@@ -44,4 +44,8 @@ Async<RegionTable> read_region_table(File& file, const FileHeader& header);
 // Both copies are the same 64 KiB, with their checksum.
 std::vector<std::byte> build_region_table(const Region& bat, const Region& metadata);
 
+// Gives a region of this copy another place, and the copy its checksum. REQUIRES: a valid copy that
+// has the region.
+void move_region(std::span<std::byte> table, const Region& region);
+
 }  // namespace vhdkit::vhdx

@@ -151,11 +151,11 @@ def test_other_children_are_not_lost(chain):
 def test_what_cannot_be_merged(base, tmp_path):
     other = tmp_path / f"other{base.suffix}"
     run_ok("create", "-q", "-f", base.suffix[1:], other, "64M")
-    child = tmp_path / f"larger{base.suffix}"
-    run_ok("create", "-q", "-f", base.suffix[1:], "-b", base, child, "65M")
+    child = tmp_path / f"smaller{base.suffix}"
+    run_ok("create", "-q", "-f", base.suffix[1:], "-b", base, child, "63M")
     for words, says in (([base], "has no parent to merge into"),
                         (["--into", other, child], "is not among the parents"),
-                        ([child], "has another size")):
+                        ([child], "is smaller than")):
         before = fingerprint(base)
         outcome = run("merge", *words)
         assert outcome.code == 1
@@ -183,6 +183,68 @@ def test_a_merge_that_is_killed_goes_on(chain):
     assert disk_hash(base) == wanted
     assert names_in(base.parent) == [base.name]
     assert run("check", "-q", base).code in (0, 3)
+
+
+@pytest.mark.parametrize("subformat", ["dynamic", "fixed"])
+@pytest.mark.parametrize("image_format", KINDS)
+def test_a_larger_child_makes_its_parent_larger(tmp_path, image_format, subformat):
+    base, child = tmp_path / f"base.{image_format}", tmp_path / f"child.{image_format}"
+    run_ok("create", "-q", "-f", image_format, "-o", f"subformat={subformat}", base, "9M")
+    io(base, "write -S 1 0 9M")
+    run_ok("create", "-q", "-f", image_format, "-b", base, child, "75M")
+    io(child, "write -S 2 7M 1M", "write -P 3 40M 5K", "write -P 4 76799K 1K")
+    wanted = disk_hash(child)
+    run_ok("merge", "-q", "--dry-run", child)
+    assert run_ok("info", "--output=json", base).json()["virtual-size"] == 9 << 20
+    run_ok("merge", "-q", child)
+    assert disk_hash(base) == wanted
+    assert names_in(tmp_path) == [base.name]
+    assert run("check", "-q", base).code in (0, 3)
+
+
+def test_a_larger_child_into_the_middle_of_a_chain(tmp_path):
+    base, middle, newest = (tmp_path / name for name in ("base.vhdx", "middle.avhdx", "newest.avhdx"))
+    run_ok("create", "-q", "-f", "vhdx", "-o", "block_size=1M", base, "9M")
+    io(base, "write -P 1 0 9M")
+    run_ok("create", "-q", "-f", "vhdx", "-b", base, middle)
+    run_ok("resize", "-q", "--shrink", middle, "3584K")
+    run_ok("create", "-q", "-f", "vhdx", "-b", middle, newest, "12M")
+    io(newest, "write -P 2 8M 1M")
+    wanted = disk_hash(newest)
+    run_ok("merge", "-q", newest)
+    assert disk_hash(middle) == wanted
+    assert run("check", "-q", middle).code == 0
+
+
+@pytest.mark.parametrize("call", ["io_uring_enter", "ftruncate", "fallocate"])
+@pytest.mark.parametrize("image_format", KINDS)
+def test_a_merge_that_grows_goes_on_when_it_is_killed(tmp_path, image_format, call):
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    base, child = tmp_path / f"base.{image_format}", tmp_path / f"child.{image_format}"
+    run_ok("create", "-q", "-f", image_format, base, "9M")
+    io(base, "write -S 1 0 64K", "write -S 1 8M 1M")
+    run_ok("create", "-q", "-f", image_format, "-b", base, child, "2G")
+    io(child, "write -S 2 8M 64K", "write -P 3 1G 5K")
+    wanted = disk_hash(child)
+    stored = tmp_path / "stored"
+    stored.mkdir()
+    for image in (base, child):
+        shutil.copy(image, stored)
+    for step in range(1, 300):
+        killed = subprocess.run(["strace", "-f", "-o", "/dev/null", "-e", f"trace={call}", "-e",
+                                 f"inject={call}:signal=SIGKILL:when={step}", program("vhd"), "merge", "-q",
+                                 str(child)], check=False, capture_output=True)
+        if child.exists():
+            assert disk_hash(child) == wanted, f"killed at {call} {step}"
+            run_ok("merge", "-q", child)
+        assert disk_hash(base) == wanted, f"killed at {call} {step}, then done again"
+        assert run("check", "-q", base).code in (0, 3)
+        if killed.returncode == 0:
+            break
+        for name in names_in(stored):
+            shutil.copy(stored / name, tmp_path / name)
+    assert killed.returncode == 0
 
 
 @pytest.mark.parametrize("call", ["io_uring_enter", "unlink", "fsync", "fallocate", "ftruncate"])

@@ -1,0 +1,138 @@
+#include "image/resize.h"
+
+#include <fmt/format.h>
+
+#include "image/known_children.h"
+#include "image/new_file.h"
+#include "image/open_file.h"
+#include "image/parent_edit.h"
+#include "image/transfer.h"
+#include "libvhd/resize.h"
+#include "support/checked.h"
+#include "vhdx/resize.h"
+
+namespace vhdkit::image {
+namespace {
+
+Result<uint64_t> new_size(const std::string& path, uint64_t old_bytes, const SizeChange& change) {
+  if (change.kind == SizeChange::Kind::to) return change.bytes;
+  if (change.kind == SizeChange::Kind::by_more) {
+    if (const auto sum = checked_add(old_bytes, change.bytes)) return *sum;
+    return fail(Errc::invalid_argument, fmt::format("{}: {} bytes more than {} are too many", path,
+                                                    change.bytes, old_bytes));
+  }
+  if (change.bytes < old_bytes) return old_bytes - change.bytes;
+  return fail(Errc::invalid_argument, fmt::format("{}: {} bytes less than {} leave nothing", path,
+                                                  change.bytes, old_bytes));
+}
+
+Result<void> check_size(Image& image, const ResizeOptions& options, const ResizeReport& report) {
+  const uint64_t unit = image.disk().geometry().logical_sector_bytes;
+  if (report.new_bytes == 0 || !is_aligned(report.new_bytes, unit))
+    return fail(Errc::invalid_argument,
+                fmt::format("{}: a size of {} bytes: it must be a multiple of the sector's {}",
+                            image.path(), report.new_bytes, unit));
+  if (report.new_bytes >= report.old_bytes || options.shrink) return {};
+  return fail(Errc::invalid_argument,
+              fmt::format("{}: {} bytes are less than the disk's {}: what lies behind the new end "
+                          "would be lost; --shrink allows it",
+                          image.path(), report.new_bytes, report.old_bytes));
+}
+
+Async<void> check_children(async::Loop& loop, Image& image) {
+  CO_TRY_LET(const std::vector<std::string> children,
+             co_await known_children(loop, image.path(), image.disk().layer(0)));
+  if (children.empty()) co_return Result<void>();
+  co_return fail(Errc::invalid_argument,
+                 fmt::format("{}: is the parent of {}: resize that one, which is the disk that a "
+                             "machine sees",
+                             image.path(), children.front()));
+}
+
+Async<void> resize_raw(async::Loop& loop, const std::string& path, const NewSize& size) {
+  FileOptions options{.format = std::nullopt, .writable = true};
+  if (size.is_said_raw) options.format = Format::raw;
+  CO_TRY_LET(const OpenedFile opened, co_await open_file(loop, path, options));
+  CO_TRY(opened.file->resize(size.size_bytes));
+  co_return co_await opened.file->flush();
+}
+
+// The old file stays locked until the new one has its name.
+Async<void> remake_fixed_vhd(async::Loop& loop, const std::string& path, uint64_t size_bytes,
+                             Progress* progress) {
+  using async::SystemFile;
+  CO_TRY_LET(auto file, SystemFile::open(loop, path, SystemFile::Access::read_write));
+  CO_TRY_LET(const auto target, NewFile::begin(loop, path, true));
+  CO_TRY_LET(libvhd::FixedCopy copy,
+             co_await libvhd::copy_fixed(std::move(file), target->file(), size_bytes));
+  std::vector<std::unique_ptr<disk::Layer>> layers;
+  layers.push_back(std::move(copy.content));
+  disk::LayeredDisk source(std::move(layers));
+  const ConvertOptions options;
+  ConvertReport report;
+  CO_TRY(co_await transfer(source, *copy.writer, options, progress, report));
+  CO_TRY(co_await copy.writer->finish());
+  co_return co_await target->commit();
+}
+
+}  // namespace
+
+bool is_fixed_vhd(Format format, const disk::Layer& layer) {
+  return format == Format::vhd && layer.block_size_bytes() == 0;
+}
+
+Result<void> check_resize(const std::string& path, Format format, disk::Layer& layer,
+                          const NewSize& size) {
+  if (format == Format::qcow2)
+    return fail(Errc::unsupported, path + ": qcow2 images are only read");
+  const bool shows_parent =
+      layer.parent() != nullptr && size.parent_bytes > layer.geometry().size_bytes;
+  if (format != Format::vhd || !shows_parent) return {};
+  return fail(
+      Errc::unsupported,
+      fmt::format("{}: its parent's disk of {} bytes is larger than its own, and a VHD cannot "
+                  "hide what would come to light",
+                  path, size.parent_bytes));
+}
+
+Async<void> resize_file(async::Loop& loop, const std::string& path, Format format,
+                        bool is_fixed_vhd, const NewSize& size, Progress* progress) {
+  if (format == Format::raw) co_return co_await resize_raw(loop, path, size);
+  if (is_fixed_vhd) co_return co_await remake_fixed_vhd(loop, path, size.size_bytes, progress);
+  CO_TRY_LET(auto file, co_await open_for_edit(loop, path, format));
+  if (format == Format::vhd) co_return co_await libvhd::resize(*file, size.size_bytes);
+  const vhdx::ResizeOptions options{.size_bytes = size.size_bytes,
+                                    .parent_bytes = size.parent_bytes};
+  co_return co_await vhdx::resize(std::move(file), options);
+}
+
+Async<ResizeReport> resize(async::Loop& loop, const std::string& path, const ResizeOptions& options,
+                           const OpenOptions& open_options, Progress* progress) {
+  ResizeReport report;
+  NewSize size;
+  Format format = Format::raw;
+  bool is_fixed = false;
+  {
+    CO_TRY_LET(const auto image, co_await Image::open(loop, path, open_options));
+    disk::LayeredDisk& disk = image->disk();
+    format = image->format();
+    report.old_bytes = disk.geometry().size_bytes;
+    CO_TRY_LET(report.new_bytes, new_size(path, report.old_bytes, options.size));
+    CO_TRY(check_size(*image, options, report));
+    size.size_bytes = report.new_bytes;
+    size.is_said_raw = open_options.format == Format::raw;
+    if (disk.layer_count() > 1) size.parent_bytes = disk.layer(1).geometry().size_bytes;
+    if (format == Format::vhd && disk.layer(0).parent() != nullptr)
+      co_return fail(Errc::unsupported,
+                     path + ": a differencing VHD has its parent's size: Windows opens no other");
+    CO_TRY(check_resize(path, format, disk.layer(0), size));
+    CO_TRY(co_await check_children(loop, *image));
+    CO_TRY(co_await disk.layer(0).audit());
+    is_fixed = is_fixed_vhd(format, disk.layer(0));
+  }
+  if (report.new_bytes != report.old_bytes)
+    CO_TRY(co_await resize_file(loop, path, format, is_fixed, size, progress));
+  co_return report;
+}
+
+}  // namespace vhdkit::image
