@@ -151,11 +151,13 @@ def test_other_children_are_not_lost(chain):
 def test_what_cannot_be_merged(base, tmp_path):
     other = tmp_path / f"other{base.suffix}"
     run_ok("create", "-q", "-f", base.suffix[1:], other, "64M")
-    child = tmp_path / f"smaller{base.suffix}"
-    run_ok("create", "-q", "-f", base.suffix[1:], "-b", base, child, "63M")
-    for words, says in (([base], "has no parent to merge into"),
-                        (["--into", other, child], "is not among the parents"),
-                        ([child], "is smaller than")):
+    child = tmp_path / f"child{base.suffix}"
+    run_ok("create", "-q", "-f", base.suffix[1:], "-b", base, child)
+    cases = [([base], "has no parent to merge into"), (["--into", other, child], "is not among the parents")]
+    if base.suffix == ".vhdx":
+        run_ok("resize", "-q", "--shrink", child, "63M")
+        cases.append(([child], "is smaller than"))
+    for words, says in cases:
         before = fingerprint(base)
         outcome = run("merge", *words)
         assert outcome.code == 1
@@ -216,7 +218,7 @@ def test_a_larger_child_into_the_middle_of_a_chain(tmp_path):
     assert run("check", "-q", middle).code == 0
 
 
-@pytest.mark.parametrize("call", ["io_uring_enter", "ftruncate", "fallocate"])
+@pytest.mark.parametrize("call", ["io_uring_enter", "ftruncate"])
 @pytest.mark.parametrize("image_format", KINDS)
 def test_a_merge_that_grows_goes_on_when_it_is_killed(tmp_path, image_format, call):
     if shutil.which("strace") is None:
@@ -224,8 +226,8 @@ def test_a_merge_that_grows_goes_on_when_it_is_killed(tmp_path, image_format, ca
     base, child = tmp_path / f"base.{image_format}", tmp_path / f"child.{image_format}"
     run_ok("create", "-q", "-f", image_format, base, "9M")
     io(base, "write -S 1 0 64K", "write -S 1 8M 1M")
-    run_ok("create", "-q", "-f", image_format, "-b", base, child, "2G")
-    io(child, "write -S 2 8M 64K", "write -P 3 1G 5K")
+    run_ok("create", "-q", "-f", image_format, "-b", base, child, "300M")
+    io(child, "write -S 2 8M 64K", "write -P 3 290M 5K")
     wanted = disk_hash(child)
     stored = tmp_path / "stored"
     stored.mkdir()
