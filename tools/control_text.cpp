@@ -40,6 +40,14 @@ void add_services(Listing& listing, const Json& services) {
       listing.add(label, text_of(value));
 }
 
+std::string sandbox_text(const Json& sandbox) {
+  if (!sandbox.is_object()) return "off";
+  std::string text = "on";
+  if (member(sandbox, "filters") != true) text += ", without filters of calls";
+  if (member(sandbox, "landlock").is_null()) text += ", without Landlock";
+  return text;
+}
+
 std::string disks_text(const Json& disks) {
   Table table({{"Disk", Table::Align::right},
                {"Controller", Table::Align::right},
@@ -85,6 +93,8 @@ std::string status_text(const Json& status) {
   listing.add("processors", text_of(member(status, "processors")));
   listing.add("memory", size_of(member(status, "memory")));
   listing.add("console", text_of(member(status, "console")));
+  if (status.is_object() && status.contains("sandbox"))
+    listing.add("sandbox", sandbox_text(member(status, "sandbox")));
   if (const Json& drive = member(status, "dvd-drive"); drive.is_object()) {
     const Json& medium = member(drive, "filename");
     listing.add("DVD drive", medium.is_null() ? "empty" : text_of(medium));

@@ -33,7 +33,8 @@ constexpr Page ctl_page = {
     .description =
         "Speaks to vhd-run through the socket of its --control. Returns when the command was "
         "done.\n\n"
-        "status: state, processors, memory, console, disks. counters: what was counted of disks, "
+        "status: state, processors, memory, console, sandbox, disks. counters: what was counted of "
+        "disks, "
         "channels and exits.\n\n"
         "pause, resume: the processors stop, and the guest's clocks with them; nothing times "
         "out.\n\n"

@@ -11,6 +11,7 @@
 
 #include "hypervisor/control/commands.h"
 #include "hypervisor/control/local_socket.h"
+#include "hypervisor/sandbox/sandbox.h"
 
 namespace vhdkit::hypervisor {
 namespace {
@@ -44,7 +45,10 @@ ControlServer::~ControlServer() {
 }
 
 void ControlServer::serve(Controls& controls) {
-  thread_ = std::thread([this, &controls] { run(controls); });
+  thread_ = std::thread([this, &controls] {
+    enter(ThreadKind::control);
+    run(controls);
+  });
 }
 
 void ControlServer::run(Controls& controls) {

@@ -10,6 +10,7 @@
 
 #include "hypervisor/hyperv/cpuid.h"
 #include "hypervisor/partition/firmware_call.h"
+#include "hypervisor/sandbox/sandbox.h"
 
 namespace vhdkit::hypervisor {
 namespace {
@@ -94,7 +95,11 @@ Result<void> Partition::start(const Entry& entry, const Ports& ports, Firmware* 
   }
   TRY(vps_[0]->processor->enter_at(entry));
   const std::lock_guard lock(mutex_);
-  for (const auto& vp : vps_) vp->thread = std::thread([this, &vp = *vp] { run(vp); });
+  for (const auto& vp : vps_)
+    vp->thread = std::thread([this, &vp = *vp] {
+      enter(ThreadKind::processor);
+      run(vp);
+    });
   return {};
 }
 

@@ -13,6 +13,7 @@
 #include <chrono>
 
 #include "hypervisor/control/local_socket.h"
+#include "hypervisor/sandbox/sandbox.h"
 #include "tools/console.h"
 
 namespace vhdkit::hypervisor {
@@ -69,11 +70,11 @@ Result<void> parse_console(const std::string& text, ConsoleOptions& options) {
 Result<std::unique_ptr<Console>> Console::open(const ConsoleOptions& options,
                                                ConsoleWishes wishes) {
   std::unique_ptr<Console> console(new Console(options, std::move(wishes)));
-  TRY(console->begin());
+  TRY(console->take_ends());
   return console;
 }
 
-Result<void> Console::begin() {
+Result<void> Console::take_ends() {
   TRY_LET(wake_event_, new_event());
   TRY_LET(hurry_event_, new_event());
   connect(nullptr);
@@ -91,8 +92,14 @@ Result<void> Console::begin() {
     TRY_LET(output_, duplicate(STDOUT_FILENO, "standard output"));
     is_at_terminal_ = isatty(STDIN_FILENO) != 0;
   }
-  thread_ = std::thread([this] { run(); });
   return {};
+}
+
+void Console::begin() {
+  thread_ = std::thread([this] {
+    enter(ThreadKind::console);
+    run();
+  });
 }
 
 std::string Console::where() const {

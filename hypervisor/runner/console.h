@@ -40,9 +40,12 @@ struct ConsoleWishes {
 // be heard whatever the guest does.
 class Console final : public SerialHost {
  public:
-  // Errors: those of the system (the socket, the log, the streams), naming which.
+  // Has what it needs from then on; reads nothing yet. Errors: those of the system (the socket, the
+  // log, the streams), naming which.
   static Result<std::unique_ptr<Console>> open(const ConsoleOptions& options, ConsoleWishes wishes);
   ~Console() override;
+  // Begins to read, on a thread of its own. Once.
+  void begin();
 
   // Who gets what is typed from now on; null: nobody, and nobody waits any more for a slow reader.
   // The guest's end lives until the next call. A terminal belongs to the guest from the first one
@@ -60,7 +63,7 @@ class Console final : public SerialHost {
 
   Console(ConsoleOptions options, ConsoleWishes wishes)
       : options_(std::move(options)), wishes_(std::move(wishes)) {}
-  Result<void> begin();
+  Result<void> take_ends();
 
   void run();
   void wait_for_input();

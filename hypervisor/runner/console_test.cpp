@@ -114,6 +114,7 @@ std::unique_ptr<Console> open(
   auto console =
       Console::open(options, {.leave = std::move(on_leave), .power_off = std::move(on_power_off)});
   REQUIRE(console);
+  (*console)->begin();
   return std::move(*console);
 }
 

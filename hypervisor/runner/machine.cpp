@@ -36,6 +36,13 @@ Json json_of(const DiskStatus& disk) {
   return json;
 }
 
+Json json_of(const std::optional<Confinement>& confinement) {
+  if (!confinement) return {};
+  return {
+      {"filters", confinement->has_filters},
+      {"landlock", confinement->landlock_version ? Json(*confinement->landlock_version) : Json()}};
+}
+
 // The pin of the I/O APIC that the serial port is connected to.
 class EventLine final : public InterruptLine {
  public:
@@ -268,6 +275,7 @@ Json Machine::status() {
                  {"processors", plan_.processor_count},
                  {"memory", plan_.memory_bytes},
                  {"console", console_.where()},
+                 {"sandbox", json_of(plan_.confinement)},
                  {"disks", std::move(disks)},
                  {"services", Json::parse(services_->status())}};
   if (const auto drive = storage_->drive()) {
@@ -314,11 +322,20 @@ Result<void> Machine::reset() {
   return {};
 }
 
+// Whoever may use a file wonders why the machine may not.
+template <class T>
+Result<T> Machine::with_reason(Result<T> result) const {
+  if (!result && result.error().code == Errc::permission && plan_.confinement)
+    result.error().message +=
+        "; in the sandbox the machine has the folders of its disks, and those of --files";
+  return result;
+}
+
 Result<Json> Machine::add_disk(const std::string& words) {
   TRY_LET(const DiskPlan plan, parse_disk(words));
   const std::lock_guard lock(operation_);
-  TRY(storage_->check(plan));
-  TRY_LET(const unsigned number, storage_->attach(plan));
+  TRY(with_reason(storage_->check(plan)));
+  TRY_LET(const unsigned number, with_reason(storage_->attach(plan)));
   return Json{{"disk", number}};
 }
 
@@ -356,7 +373,7 @@ Result<std::vector<Snapshot>> Machine::snapshot_frozen(std::vector<unsigned> num
 
 Result<void> Machine::insert_media(const std::string& path) {
   const std::lock_guard lock(operation_);
-  return storage_->insert_medium(path);
+  return with_reason(storage_->insert_medium(path));
 }
 
 Result<void> Machine::eject_media() {
@@ -411,6 +428,7 @@ Json Machine::counters() {
   }
   report["controllers"] = Json::parse(storage_->report());
   report["services"] = Json::parse(services_->status());
+  report["sandbox"] = json_of(plan_.confinement);
   return report;
 }
 

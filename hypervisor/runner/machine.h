@@ -8,6 +8,7 @@
 #include "hypervisor/runner/console.h"
 #include "hypervisor/runner/guest_services.h"
 #include "hypervisor/runner/storage.h"
+#include "hypervisor/sandbox/sandbox.h"
 
 namespace vhdkit::hypervisor {
 
@@ -21,7 +22,8 @@ struct MachinePlan {
   std::optional<UndoEnd> undo;     // of the writable ones
   std::optional<std::string> iso;  // in a DVD drive, behind the disks
   unsigned controller_count = 1;
-  bool restarts = true;  // when the guest wants to
+  bool restarts = true;                    // when the guest wants to
+  std::optional<Confinement> confinement;  // what the process runs in; nothing: no sandbox
 };
 
 // One thread creates, runs and destroys it; stop(), ask_to_power_off(), report() and the controls
@@ -90,6 +92,8 @@ class Machine final : public Controls {
   Result<unsigned> number_of(const DiskName& name) const;
   Result<std::vector<Snapshot>> snapshot_frozen(std::vector<unsigned> numbers);
   std::optional<services::TimeReading> read_time();
+  template <class T>
+  Result<T> with_reason(Result<T> result) const;
 
   const Kvm& kvm_;
   MachinePlan plan_;

@@ -1,16 +1,22 @@
 #include "hypervisor/runner/run.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <charconv>
-#include <fstream>
+#include <filesystem>
 
 #include "hypervisor/boot/platform.h"
 #include "hypervisor/control/server.h"
 #include "hypervisor/kvm/trial.h"
 #include "hypervisor/runner/disk_option.h"
+#include "hypervisor/runner/reachable_paths.h"
 #include "hypervisor/runner/stop_signals.h"
+#include "hypervisor/sandbox/privileges.h"
 #include "tools/console.h"
 #include "tools/options.h"
 
@@ -34,6 +40,8 @@ constexpr tools::Example examples[] = {
      "vhd-run --control /run/guest.ctl --kernel vmlinuz --disk a.vhdx"},
     {"To try something out: the disk is afterwards as it was before",
      "vhd-run --undo discard --kernel vmlinuz --disk a.vhdx"},
+    {"Started by root, with another user's rights and disks",
+     "vhd-run --user vm --control /run/guest.ctl --files /vm/media --disk /vm/debian.vhdx"},
     {"The console on a socket, for socat or a terminal server",
      "vhd-run --console unix:/run/guest.sock --kernel vmlinuz --disk a.vhdx"},
 };
@@ -70,7 +78,12 @@ constexpr tools::Page run_page = {
         "--report has.\n\n"
         "The guest's first serial port is on standard input and output: Ctrl-A p asks the guest to "
         "power off, Ctrl-A x leaves, Ctrl-A h says what else there is. Leaving, SIGINT and SIGTERM "
-        "switch the guest off as a plug does: what it has not flushed is lost.",
+        "switch the guest off as a plug does: what it has not flushed is lost.\n\n"
+        "A guest is not trusted: before a disk is looked at the runner gives up all capabilities "
+        "(so that root is left with the rights of the owner of root's files; --user takes "
+        "others'), every path but its kernel, its disks with their parents, and their folders, and "
+        "each of its threads all of the kernel's calls that it does not need: the first forbidden "
+        "one ends it by SIGSYS. Disks are made in the folders only with --undo or --control.",
     .examples = examples,
     .exit_codes = exit_codes,
 };
@@ -136,6 +149,10 @@ void tell(const Ending& ending) {
   }
 }
 
+constexpr std::string_view root_has_less =
+    "; in the sandbox root has the rights of the owner of root's files, and no others: --user "
+    "takes somebody else's";
+
 Result<Kvm> usable_kvm() {
   TRY_LET(Kvm kvm, Kvm::open());
   TRY(try_long_mode(kvm));
@@ -167,14 +184,6 @@ class Stopper {
   Machine* machine_ = nullptr;
   bool is_stopped_ = false;
 };
-
-Result<void> write_report(const std::string& path, const std::string& report) {
-  std::ofstream file(path, std::ios::trunc);
-  file << report << '\n';
-  file.close();
-  if (!file) return fail_errno(errno, path);
-  return {};
-}
 
 }  // namespace
 
@@ -225,6 +234,34 @@ void Run::declare(Arguments& arguments) {
                    "Keep what the guest says on it.");
   arguments.option("--control", "PATH", tools::into(control_),
                    "A socket on which vhd ctl tells and changes what the machine does.");
+  arguments.option(
+      "--sandbox", "on|off",
+      [this](const std::string& value) -> Result<void> {
+        has_sandbox_ = value == "on";
+        if (has_sandbox_ || value == "off") return {};
+        return fail(Errc::invalid_argument, "on or off is wanted");
+      },
+      "Whether the runner gives up what it does not need before it looks at a disk: capabilities, "
+      "paths, the kernel's calls. On unless said; off is for debuggers.");
+  arguments.option(
+      "--user", "USER[:GROUP]",
+      [this](const std::string& value) -> Result<void> {
+        TRY_LET(user_, parse_user(value));
+        return {};
+      },
+      "Become this user once /dev/kvm, sockets and logs are open, by names or numbers; it needs "
+      "root. The disks, the kernel and the initrd are opened with its rights.");
+  arguments.repeatable_option(
+      "--files", "FOLDER",
+      [this](const std::string& value) -> Result<void> {
+        std::error_code error;
+        if (!std::filesystem::is_directory(value, error))
+          return fail(Errc::invalid_argument, value + ": is no folder");
+        folders_.push_back(value);
+        return {};
+      },
+      "A folder, with what is below it, of disks and media that vhd ctl may bring later, beside "
+      "the disks' own folders. The sandbox keeps all others away.");
   arguments.flag("--no-reboot", stays_down_, "End where the guest wants a restart.");
   arguments.option("--report", "FILE", tools::into(report_),
                    "At the end, write what was counted of disks, channels and exits, and what the "
@@ -236,7 +273,9 @@ Result<int> Run::run(async::Loop&) { return run(); }
 int Run::run() {
   const auto code = run_machine();
   if (code) return *code;
-  tools::complain(code.error().message);
+  const bool lacks_rights = code.error().code == Errc::permission && has_sandbox_;
+  tools::complain(code.error().message +
+                  std::string(lacks_rights && geteuid() == 0 ? root_has_less : ""));
   return int(ExitCode::bad_start);
 }
 
@@ -251,13 +290,55 @@ Result<void> Run::check_plan() const {
   return {};
 }
 
+// What cannot be written is found out now, and not when the guest is off; the file is changed then.
+Result<void> Run::open_report() {
+  if (!report_) return {};
+  report_file_ = Descriptor(open(report_->c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666));
+  if (!report_file_.is_open()) return fail_errno(errno, *report_);
+  return {};
+}
+
+Result<void> Run::write_report(const std::string& report) const {
+  // A pipe cannot be cut, and need not.
+  if (ftruncate(report_file_.number(), 0) != 0 && errno != EINVAL)
+    return fail_errno(errno, *report_);
+  const std::string text = report + '\n';
+  for (size_t at = 0; at < text.size();) {
+    const ssize_t count = write(report_file_.number(), text.data() + at, text.size() - at);
+    if (count < 0 && errno != EINTR) return fail_errno(errno, *report_);
+    at += size_t(std::max<ssize_t>(count, 0));
+  }
+  return {};
+}
+
+// The disks are not looked at before it has no rights but those that it will keep: what opens now
+// opens later, too.
+Result<void> Run::isolate() {
+  if (has_sandbox_) {
+    TRY(check_disks_are_free(plan_));
+  }
+  if (user_) {
+    TRY(become(*user_));
+  }
+  if (!has_sandbox_) return {};
+  TRY(drop_capabilities());
+  RunnerPaths paths{.sockets = {}, .folders = folders_, .is_controlled = control_.has_value()};
+  if (control_) paths.sockets.push_back(*control_);
+  if (!console_options_.socket_path.empty()) paths.sockets.push_back(console_options_.socket_path);
+  TRY_LET(plan_.confinement, confine(reachable_paths(plan_, paths)));
+  if (!plan_.confinement->landlock_version)
+    tools::warn("this kernel has no Landlock: the sandbox keeps no paths away");
+  if (!plan_.confinement->has_filters)
+    tools::warn("built with a sanitizer: the sandbox keeps no calls away");
+  return {};
+}
+
 Result<int> Run::run_machine() {
   TRY(check_plan());
   plan_.restarts = !stays_down_;
   // Whoever closes the console's other end ends nothing.
   signal(SIGPIPE, SIG_IGN);
   Stopper stopper;
-  // Before any other thread is there.
   StopSignals signals([&] { stopper.stop(); });
   const auto kvm = usable_kvm();
   if (!kvm) {
@@ -271,10 +352,16 @@ Result<int> Run::run_machine() {
   TRY_LET(const auto console,
           Console::open(console_options_, {.leave = [&] { stopper.stop(); },
                                            .power_off = [&] { stopper.ask_to_power_off(); }}));
+  TRY(open_report());
+  // Before any other thread is there.
+  TRY(isolate());
+  signals.listen();
+  console->begin();
   TRY_LET(const auto machine,
           Machine::create(*kvm, plan_, *console, {.warn = &tools::warn, .tell = &tools::say}));
   stopper.set_machine(machine.get());
   if (control != nullptr) control->serve(*machine);
+  enter(ThreadKind::main);
   const auto ending = machine->run();
   // Nobody asks for anything any more.
   control.reset();
@@ -293,7 +380,7 @@ Result<int> Run::finish(Machine& machine, const Result<Ending>& ending) {
     return int(ExitCode::unclean);
   }
   if (report_) {
-    TRY(write_report(*report_, report));
+    TRY(write_report(report));
   }
   if (!ending) return std::unexpected(ending.error());
   return int(code_of(ending->end));

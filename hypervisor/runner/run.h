@@ -2,6 +2,7 @@
 #pragma once
 
 #include "hypervisor/runner/machine.h"
+#include "hypervisor/sandbox/user.h"
 #include "tools/verb.h"
 
 namespace vhdkit::hypervisor {
@@ -32,6 +33,9 @@ class Run final : public tools::Verb {
 
  private:
   Result<void> check_plan() const;
+  Result<void> open_report();
+  Result<void> write_report(const std::string& report) const;
+  Result<void> isolate();
   Result<int> run_machine();
   Result<int> finish(Machine& machine, const Result<Ending>& ending);
 
@@ -39,6 +43,10 @@ class Run final : public tools::Verb {
   ConsoleOptions console_options_;
   std::optional<std::string> control_;
   std::optional<std::string> report_;
+  Descriptor report_file_;
+  std::optional<User> user_;
+  std::vector<std::string> folders_;  // of --files
+  bool has_sandbox_ = true;
   bool stays_down_ = false;
 };
 

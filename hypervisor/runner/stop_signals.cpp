@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include "hypervisor/runner/raw_terminal.h"
+#include "hypervisor/sandbox/sandbox.h"
 
 namespace vhdkit::hypervisor {
 namespace {
@@ -23,10 +24,17 @@ sigset_t watched_signals() {
 StopSignals::StopSignals(std::function<void()> stop) : stop_(std::move(stop)) {
   const sigset_t signals = watched_signals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  thread_ = std::thread([this] { wait(); });
+}
+
+void StopSignals::listen() {
+  thread_ = std::thread([this] {
+    enter(ThreadKind::signals);
+    wait();
+  });
 }
 
 StopSignals::~StopSignals() {
+  if (!thread_.joinable()) return;
   pthread_kill(thread_.native_handle(), end_signal);
   thread_.join();
 }

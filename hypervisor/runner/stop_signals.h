@@ -7,12 +7,15 @@
 
 namespace vhdkit::hypervisor {
 
-// While it lives, the signals interrupt nothing; the first one calls `stop`, on a thread of this
-// object's. REQUIRES: made before any other thread, which would get the signals otherwise.
+// While it lives, the signals interrupt nothing; once it listens, the first one, which may have
+// come before, calls `stop`, on a thread of this object's. REQUIRES: made before any other thread,
+// which would get the signals otherwise.
 class StopSignals {
  public:
   explicit StopSignals(std::function<void()> stop);
   ~StopSignals();
+  // Once.
+  void listen();
   StopSignals(const StopSignals&) = delete;
   StopSignals& operator=(const StopSignals&) = delete;
 

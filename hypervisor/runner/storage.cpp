@@ -8,6 +8,7 @@
 
 #include "disk/ram_disk.h"
 #include "hypervisor/runner/iso.h"
+#include "hypervisor/sandbox/sandbox.h"
 #include "vsp-storage/scsi/disk_unit.h"
 #include "vsp-storage/storvsp/remote_disk.h"
 
@@ -76,9 +77,9 @@ Result<std::unique_ptr<Storage>> Storage::create(vmbus::GuestMemory& memory,
 Result<void> Storage::start(vmbus::GuestMemory& memory, vmbus::Partition& partition,
                             const Options& options) {
   partition_ = &partition;
-  TRY_LET(control_, storvsp::WorkerThread::start({}));
+  TRY_LET(control_, storvsp::WorkerThread::start({}, [] { enter(ThreadKind::bus); }));
   for (unsigned i = 0; i < options.worker_count; ++i) {
-    TRY_LET(auto thread, storvsp::WorkerThread::start({}));
+    TRY_LET(auto thread, storvsp::WorkerThread::start({}, [] { enter(ThreadKind::storage); }));
     workers_.push_back(&thread->worker());
     worker_threads_.push_back(std::move(thread));
   }

@@ -172,12 +172,14 @@ void Worker::resume(std::coroutine_handle<> waiter) { mailbox_.post(*new ResumeL
 
 // --- WorkerThread ---
 
-Result<std::unique_ptr<WorkerThread>> WorkerThread::start(const Worker::Options& options) {
+Result<std::unique_ptr<WorkerThread>> WorkerThread::start(const Worker::Options& options,
+                                                          const std::function<void()>& begin) {
   std::unique_ptr<WorkerThread> thread(new WorkerThread());
   Result<void> outcome;
   Notice is_ready;
-  thread->thread_ = std::thread([self = thread.get(), options, &outcome, &is_ready] {
+  thread->thread_ = std::thread([self = thread.get(), options, &begin, &outcome, &is_ready] {
     outcome = self->create(options);
+    begin();
     const bool is_created = outcome.has_value();
     is_ready.give();
     if (!is_created) return;

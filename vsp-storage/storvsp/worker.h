@@ -93,7 +93,9 @@ class Worker final : public scsi::Resumer {
 // A worker with a thread and a loop of its own.
 class WorkerThread {
  public:
-  static Result<std::unique_ptr<WorkerThread>> start(const Worker::Options& options);
+  // begin: called on the thread before it serves anybody, once it has its loop.
+  static Result<std::unique_ptr<WorkerThread>> start(
+      const Worker::Options& options, const std::function<void()>& begin = [] {});
   ~WorkerThread();  // stops it and waits
 
   Worker& worker() { return *worker_; }

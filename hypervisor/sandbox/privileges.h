@@ -1,0 +1,20 @@
+// What a process may do because of who it is.
+#pragma once
+
+#include <optional>
+
+#include "hypervisor/sandbox/user.h"
+
+namespace vhdkit::hypervisor {
+
+// Becomes the user, without further groups, for good. REQUIRES: there is one thread. Errors: of the
+// system; who is not root can only become itself.
+Result<void> become(const User& user);
+
+// Gives up all capabilities, those that a program started later could gain with them, and the
+// groups beside the first where the system lets it. Root keeps the rights of the owner of root's
+// files, and no others. Threads that begin later have none of it either. REQUIRES: there is one
+// thread. Errors: of the system.
+Result<void> drop_capabilities();
+
+}  // namespace vhdkit::hypervisor
