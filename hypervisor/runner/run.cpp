@@ -273,9 +273,8 @@ Result<int> Run::run(async::Loop&) { return run(); }
 int Run::run() {
   const auto code = run_machine();
   if (code) return *code;
-  const bool lacks_rights = code.error().code == Errc::permission && has_sandbox_;
-  tools::complain(code.error().message +
-                  std::string(lacks_rights && geteuid() == 0 ? root_has_less : ""));
+  const bool lacks_rights = code.error().code == Errc::permission && is_powerless_root_;
+  tools::complain(code.error().message + std::string(lacks_rights ? root_has_less : ""));
   return int(ExitCode::bad_start);
 }
 
@@ -322,6 +321,7 @@ Result<void> Run::isolate() {
   }
   if (!has_sandbox_) return {};
   TRY(drop_capabilities());
+  is_powerless_root_ = geteuid() == 0;
   RunnerPaths paths{.sockets = {}, .folders = folders_, .is_controlled = control_.has_value()};
   if (control_) paths.sockets.push_back(*control_);
   if (!console_options_.socket_path.empty()) paths.sockets.push_back(console_options_.socket_path);

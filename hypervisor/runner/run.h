@@ -47,6 +47,7 @@ class Run final : public tools::Verb {
   std::optional<User> user_;
   std::vector<std::string> folders_;  // of --files
   bool has_sandbox_ = true;
+  bool is_powerless_root_ = false;
   bool stays_down_ = false;
 };
 
