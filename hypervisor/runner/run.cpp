@@ -234,6 +234,14 @@ void Run::declare(Arguments& arguments) {
                    "Keep what the guest says on it.");
   arguments.option("--control", "PATH", tools::into(control_),
                    "A socket on which vhd ctl tells and changes what the machine does.");
+  declare_isolation(arguments);
+  arguments.flag("--no-reboot", stays_down_, "End where the guest wants a restart.");
+  arguments.option("--report", "FILE", tools::into(report_),
+                   "At the end, write what was counted of disks, channels and exits, and what the "
+                   "guest's services said, as JSON.");
+}
+
+void Run::declare_isolation(Arguments& arguments) {
   arguments.option(
       "--sandbox", "on|off",
       [this](const std::string& value) -> Result<void> {
@@ -262,10 +270,6 @@ void Run::declare(Arguments& arguments) {
       },
       "A folder, with what is below it, of disks and media that vhd ctl may bring later, beside "
       "the disks' own folders. The sandbox keeps all others away.");
-  arguments.flag("--no-reboot", stays_down_, "End where the guest wants a restart.");
-  arguments.option("--report", "FILE", tools::into(report_),
-                   "At the end, write what was counted of disks, channels and exits, and what the "
-                   "guest's services said, as JSON.");
 }
 
 Result<int> Run::run(async::Loop&) { return run(); }

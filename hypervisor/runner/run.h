@@ -32,6 +32,7 @@ class Run final : public tools::Verb {
   int run();
 
  private:
+  void declare_isolation(tools::Arguments& arguments);
   Result<void> check_plan() const;
   Result<void> open_report();
   Result<void> write_report(const std::string& report) const;

@@ -1,13 +1,12 @@
 """What is left to a runner: its threads' filters, its rights, its paths; and that a guest's life goes on in it."""
 import os
 import shutil
-import stat
-import tempfile
 
 import pytest
 from cases import boots, machine, raw_of, root, shell, workshop  # noqa: F401, fixtures
 from conftest import run, run_ok
 from controls import Control
+from lab import guests
 from lab.machine import VHD_RUN
 
 KINDS = {"processor", "storage", "bus", "console", "control", "signals"}
@@ -97,29 +96,31 @@ def test_snapshots_in_the_sandbox_and_files_elsewhere(boots, control, root, tmp_
     shutil.rmtree(elsewhere)
 
 
-def test_another_user(boots, machine, root, workshop):
-    """Started by root: the disk and its folder are somebody else's, and so is the runner from then on."""
+def test_another_user(boots, machine, root, tmp_path, workshop):
+    """Started by root: disk, kernel and initrd are somebody else's, and so is the runner from then on."""
     if not machine.is_emulated and os.geteuid() != 0:
         pytest.skip("needs root to become somebody else")
     kernel, initrd = workshop.kernel("cloud")
-    with tempfile.TemporaryDirectory(dir=workshop.folder) as folder:
-        disk = shutil.copy(root, folder)
-        for path in (folder, disk):
-            os.chown(path, 65534, 65534)
-        for path in (workshop.folder, workshop.folder.parent, workshop.folder.parent.parent):
-            os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) | 0o011)
-        control = Control(machine, f"{folder}/control")
-        os.chmod(initrd, 0o644)
-        refused = machine.run(VHD_RUN, "--kernel", kernel.image, "--disk", disk)
-        assert refused.code == 1 and "--user" in refused.err
-        guest = boots.start([disk], extra=[*control.option, "--user", "65534:65534", "--undo", "merge"])
-        guest.boots()
-        threads = threads_of(machine, guest.process)
-        are_confined(threads)
-        assert {thread["Uid"] for thread in threads} == {"\t".join(["65534"] * 4)}
-        guest.run("echo mine >/mine && sync")
-        guest.powers_off()
-        shell("debugfs", "-R", "cat /mine", raw_of(type(root)(disk)))
+    place = "/dev/shm/vhdkit-user"  # pytest's folders are closed to strangers
+    made = machine.run("sh", "-eu", "-c", f'mkdir -m 700 {place}; cp "$@" {place}; chown -R 65534:65534 {place}', "sh",
+                       root, kernel.image, initrd)
+    assert made.code == 0, made.err
+    disk, kernel, initrd = (f"{place}/{path.name}" for path in (root, kernel.image, initrd))
+    refused = machine.run(VHD_RUN, "--kernel", kernel, "--disk", disk)
+    assert refused.code == 1 and "--user" in refused.err, (refused.code, refused.err)
+    control = Control(machine, f"{place}/control")
+    extra = [*control.option, "--user", "65534:65534", "--undo", "merge"]
+    guest = boots.start_words(guests.words(kernel, initrd, [disk], extra=extra))
+    guest.boots()
+    threads = threads_of(machine, guest.process)
+    are_confined(threads)
+    assert {thread["Uid"] for thread in threads} == {"\t".join(["65534"] * 4)}
+    guest.run("echo mine >/mine && sync")
+    guest.powers_off()
+    after = tmp_path / "after.vhdx"
+    assert machine.run("mv", disk, after).code == 0
+    assert machine.run("rm", "-r", place).code == 0
+    assert shell("debugfs", "-R", "cat /mine", raw_of(after)) == "mine\n"
 
 
 def test_without_a_sandbox(machine, boots, control, root):

@@ -7,6 +7,7 @@ import pytest
 from conftest import run, run_ok
 
 STATUS = {"state": "running", "uptime-seconds": 12.34, "processors": 2, "memory": 536870912, "console": "unix:/c",
+          "sandbox": {"filters": True, "landlock": None},
           "disks": [{"disk": 0, "controller": 0, "lun": 0, "filename": "/vm/a.vhdx", "format": "vhdx",
                      "virtual-size": 8 << 30, "read-only": False},
                     {"disk": 1, "controller": 0, "lun": 1, "filename": "/vm/\u001b[2Jb.vhd", "format": "vhd",
@@ -100,13 +101,22 @@ def test_status_for_people(runner):
     runner.answer = {"result": STATUS}
     lines = runner.ctl("status").out.splitlines()
     assert lines[0].split() == ["state:", "running"]
-    assert lines[5].split() == ["DVD", "drive:", "empty"]
-    assert lines[6].split() == ["heartbeat:", "running"]
-    assert lines[7].split() == ["guest's", "name:", "a.example"]
-    assert lines[8].split() == ["its", "IPv4:", "10.0.0.2\\x07"]
+    assert lines[5].split() == ["sandbox:", "on,", "without", "Landlock"]
+    assert lines[6].split() == ["DVD", "drive:", "empty"]
+    assert lines[7].split() == ["heartbeat:", "running"]
+    assert lines[8].split() == ["guest's", "name:", "a.example"]
+    assert lines[9].split() == ["its", "IPv4:", "10.0.0.2\\x07"]
     assert "12.3 s" in lines[1] and "512 MiB" in lines[3] and "unix:/c" in lines[4]
     assert lines[-2].split() == ["0", "0", "0", "vhdx", "8", "GiB", "read-write", "/vm/a.vhdx"]
     assert lines[-1].split() == ["1", "0", "1", "vhd", "1", "MiB", "read-only", "/vm/\\x1b[2Jb.vhd"]
+
+
+@pytest.mark.parametrize("sandbox, says", [({"filters": True, "landlock": 7}, "on"), (None, "off"),
+                                           ({"filters": False, "landlock": 2}, "on, without filters of calls")])
+def test_a_sandbox_for_people(runner, sandbox, says):
+    runner.answer = {"result": {**STATUS, "sandbox": sandbox}}
+    line, = [line for line in runner.ctl("status").out.splitlines() if line.startswith("sandbox:")]
+    assert line.partition(":")[2].strip() == says
 
 
 def test_counters_for_people(runner):
