@@ -3,7 +3,7 @@
 // A program calls, in this order and before any other thread of it begins: become() and
 // drop_capabilities() (privileges.h), once what needs them is open; confine(), once it knows its
 // paths. Each of its threads then calls enter() first, and the first one when it has made the
-// others. Why it is so: docs/decisions/020.
+// others. Why it is so: docs/decisions/021.
 #pragma once
 
 #include <optional>
