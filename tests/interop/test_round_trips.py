@@ -1,6 +1,7 @@
 """Every kind of image, there and back, bit for bit; and as other programs read it."""
 import os
 import random
+import shutil
 
 import pytest
 
@@ -97,6 +98,27 @@ def test_seven_zip_reads_it(source, image, tmp_path):
     if name.endswith("-4096") and os.stat(source).st_size % MIB != 0:
         pytest.skip("7-Zip 26.02 refuses some disks with 4096-byte sectors whose last block is not full")
     assert oracles.seven_zip_sha256(path, tmp_path) == oracles.sha256(source)
+
+
+@pytest.mark.parametrize("image", KINDS, indirect=True, ids=NAMES)
+def test_others_read_what_was_resized(vhd, source, image, tmp_path):
+    """Made smaller, within a block, and then larger: zeroes where something lay."""
+    name, image_format, path = image
+    wanted = tmp_path / "wanted.raw"
+    shutil.copy(source, wanted)
+    for size in (20 * MIB + 12288, 72 * MIB):
+        vhd("resize", "-q", "--shrink", path, size)
+        os.truncate(wanted, size)
+    assert vhd("hash", "--algorithm", "sha256", path).out.split()[0] == oracles.sha256(wanted)
+    if image_format == "vhdx":  # libvhdi takes a VHD's Original Size for the disk's
+        with oracles.vhdi_mounted(path) as disk:
+            assert os.stat(disk).st_size == os.stat(wanted).st_size
+            assert oracles.sha256(disk) == oracles.sha256(wanted)
+    assert oracles.seven_zip_sha256(path, tmp_path) == oracles.sha256(wanted)
+    if not name.endswith("-4096"):
+        oracles.qemu_compare(path, image_format, wanted)
+        if image_format == "vhdx":
+            oracles.qemu_check(path)
 
 
 @pytest.mark.parametrize("second", KINDS, ids=NAMES)
