@@ -46,7 +46,8 @@ Result<ControlClient> ControlClient::connect(const std::string& path) {
 ControlClient::ControlClient(ControlClient&& other) noexcept
     : socket_(std::exchange(other.socket_, -1)),
       path_(std::move(other.path_)),
-      input_(std::move(other.input_)) {}
+      input_(std::move(other.input_)),
+      wait_(std::move(other.wait_)) {}
 
 ControlClient::~ControlClient() {
   if (socket_ >= 0) close(socket_);
@@ -79,6 +80,9 @@ Result<std::string> ControlClient::receive_line() {
       return line;
     }
     if (input_.size() > max_answer_bytes) return fail(Errc::io, path_ + ": an answer has no end");
+    if (wait_) {
+      TRY(wait_(socket_));
+    }
     const ssize_t count = recv(socket_, buffer.data(), buffer.size(), 0);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return fail_errno(errno, path_);

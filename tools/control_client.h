@@ -1,6 +1,7 @@
 // The control socket of a running vhd-run, from a client's side: JSON lines.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "support/result.h"
@@ -28,6 +29,11 @@ class ControlClient {
   // the runner has gone, or what came is no answer.
   Result<ControlAnswer> ask(std::string_view name, const Json& parameters);
 
+  // Returns when there is something to read from the socket; its errors are ask()'s.
+  using Wait = std::function<Result<void>(int socket)>;
+  // For who has more to wait for than the answer. Null: only the answer is waited for.
+  void set_wait(Wait wait) { wait_ = std::move(wait); }
+
  private:
   ControlClient(int socket, std::string path) : socket_(socket), path_(std::move(path)) {}
   Result<void> send(const std::string& line);
@@ -36,6 +42,7 @@ class ControlClient {
   int socket_;
   std::string path_;
   std::string input_;  // behind the last line
+  Wait wait_;
 };
 
 }  // namespace vhdkit::tools

@@ -7,12 +7,6 @@
 namespace vhdkit::tools {
 namespace {
 
-const Json& member(const Json& object, const char* key) {
-  static const Json nothing;
-  const auto found = object.is_object() ? object.find(key) : object.end();
-  return found == object.end() ? nothing : *found;
-}
-
 std::string text_of(const Json& value) {
   if (value.is_string()) return printable(value.get_ref<const std::string&>());
   if (value.is_null()) return "";

@@ -7,8 +7,10 @@
 #include "tools/console.h"
 #include "tools/control_client.h"
 #include "tools/control_text.h"
+#include "tools/latency_svg.h"
 #include "tools/options.h"
 #include "tools/text.h"
+#include "tools/top.h"
 #include "tools/verb.h"
 
 namespace vhdkit::tools {
@@ -21,9 +23,14 @@ constexpr Example examples[] = {
     {"A backup of a running guest's disks: the parents stay as they are now",
      "vhd ctl --freeze /run/guest.ctl snapshot"},
     {"What was counted, for a program", "vhd ctl --output=json /run/guest.ctl counters"},
+    {"How long its requests took, as a picture",
+     "vhd ctl --output=svg /run/guest.ctl counters >guest.svg"},
+    {"What its disks and processors do all the time", "vhd ctl /run/guest.ctl top"},
+    {"The same into a file: ten minutes, one a minute",
+     "vhd ctl -n 10 --interval 60 /run/guest.ctl top >guest.txt"},
 };
 constexpr ExitCode exit_codes[] = {
-    {0, "it was done"},
+    {0, "it was done; top was left by q"},
     {1, "the machine refused, and said why"},
     {2, "nobody answers on the socket, or the words were wrong"},
 };
@@ -36,6 +43,10 @@ constexpr Page ctl_page = {
         "status: state, processors, memory, console, sandbox, disks. counters: what was counted of "
         "disks, "
         "channels and exits.\n\n"
+        "top: rates of disks, channels and processors, and the times that requests took, again and "
+        "again: half of them took less than p50, 95 of 100 less than p95. These times are known by "
+        "powers of two, and so may be wrong by a factor of two. On a terminal q ends it; elsewhere "
+        "it prints a block of lines for each interval.\n\n"
         "pause, resume: the processors stop, and the guest's clocks with them; nothing times "
         "out.\n\n"
         "shut-down, restart: the guest is asked to, by its integration services, and takes its "
@@ -58,6 +69,9 @@ constexpr Page ctl_page = {
 
 enum class Takes : uint8_t { nothing, new_disk, disk, perhaps_disk, file };
 
+// Not a command of the runner's: it asks for others, again and again.
+constexpr std::string_view top_name = "top";
+
 struct Command {
   std::string_view name;
   Takes takes;
@@ -65,19 +79,13 @@ struct Command {
 };
 
 constexpr Command commands[] = {
-    {"status", Takes::nothing, status_text},
-    {"counters", Takes::nothing, counters_text},
-    {"pause", Takes::nothing, nullptr},
-    {"resume", Takes::nothing, nullptr},
-    {"shut-down", Takes::nothing, nullptr},
-    {"restart", Takes::nothing, nullptr},
-    {"power-off", Takes::nothing, nullptr},
-    {"reset", Takes::nothing, nullptr},
-    {"add-disk", Takes::new_disk, added_disk_text},
-    {"remove-disk", Takes::disk, nullptr},
-    {"snapshot", Takes::perhaps_disk, snapshots_text},
-    {"insert-media", Takes::file, nullptr},
-    {"eject-media", Takes::nothing, nullptr},
+    {"status", Takes::nothing, status_text}, {"counters", Takes::nothing, counters_text},
+    {top_name, Takes::nothing, nullptr},     {"pause", Takes::nothing, nullptr},
+    {"resume", Takes::nothing, nullptr},     {"shut-down", Takes::nothing, nullptr},
+    {"restart", Takes::nothing, nullptr},    {"power-off", Takes::nothing, nullptr},
+    {"reset", Takes::nothing, nullptr},      {"add-disk", Takes::new_disk, added_disk_text},
+    {"remove-disk", Takes::disk, nullptr},   {"snapshot", Takes::perhaps_disk, snapshots_text},
+    {"insert-media", Takes::file, nullptr},  {"eject-media", Takes::nothing, nullptr},
 };
 
 Result<const Command*> find_command(const std::string& name) {
@@ -137,6 +145,33 @@ Result<Json> parameters_of(const Command& command, const std::optional<std::stri
   return Json::object();
 }
 
+Take interval_into(std::optional<std::chrono::duration<double>>& interval) {
+  return [&interval](const std::string& value) -> Result<void> {
+    double seconds = 0;
+    const char* const end = value.data() + value.size();
+    const auto [rest, error] = std::from_chars(value.data(), end, seconds);
+    constexpr double shortest = 0.1;
+    constexpr double longest = 86400;
+    // Not a number is not in between either.
+    if (error != std::errc() || rest != end || !(seconds >= shortest && seconds <= longest))
+      return fail(Errc::invalid_argument, "seconds are wanted, from 0.1 to 86400");
+    interval = std::chrono::duration<double>(seconds);
+    return {};
+  };
+}
+
+Take count_into(std::optional<uint64_t>& count) {
+  return [&count](const std::string& value) -> Result<void> {
+    uint64_t number = 0;
+    const char* const end = value.data() + value.size();
+    const auto [rest, error] = std::from_chars(value.data(), end, number);
+    if (error != std::errc() || rest != end || number == 0)
+      return fail(Errc::invalid_argument, "a number from 1 on is wanted");
+    count = number;
+    return {};
+  };
+}
+
 class Ctl final : public Verb {
  public:
   const Page& page() const override { return ctl_page; }
@@ -147,16 +182,20 @@ class Ctl final : public Verb {
     arguments.positional("COMMAND", command_, "What it shall do.");
     arguments.optional_positional("ARGUMENT", into(argument_), "Of the command.");
     arguments.flag("--freeze", freezes_, "With snapshot: freeze the guest's file systems for it.");
-    output_.declare(arguments);
+    arguments.option("-n,--count", "COUNT", count_into(count_),
+                     "With top: end after so many intervals.");
+    arguments.option("--interval", "SECONDS", interval_into(interval_),
+                     "With top: how long an interval is; 2 unless said.");
+    output_.declare_with_svg(arguments, "with counters, a picture of how long requests took");
   }
 
   Result<int> run(async::Loop&) override {
     TRY_LET(const Command* const command, find_command(command_));
     TRY_LET(Json parameters, parameters_of(*command, argument_));
-    if (freezes_ && command->takes != Takes::perhaps_disk)
-      return fail(Errc::invalid_argument, "--freeze belongs to snapshot");
+    TRY(check_options(*command));
     if (freezes_) parameters["freeze"] = true;
     TRY_LET(ControlClient client, ControlClient::connect(socket_));
+    if (command->name == top_name) return run_top(client, top_options());
     TRY_LET(const ControlAnswer answer, client.ask(command->name, parameters));
     if (!answer.error_kind.empty()) {
       complain(printable(answer.error_message));
@@ -167,6 +206,8 @@ class Ctl final : public Verb {
     }
     if (output_.json) {
       print(json_text(answer.result));
+    } else if (output_.svg) {
+      print(latency_svg(answer.result));
     } else if (command->text != nullptr) {
       print(command->text(answer.result));
     }
@@ -174,10 +215,31 @@ class Ctl final : public Verb {
   }
 
  private:
+  Result<void> check_options(const Command& command) const {
+    if (freezes_ && command.takes != Takes::perhaps_disk)
+      return fail(Errc::invalid_argument, "--freeze belongs to snapshot");
+    if (output_.svg && command.name != "counters")
+      return fail(Errc::invalid_argument, "--output=svg belongs to counters");
+    const bool is_top = command.name == top_name;
+    if ((count_ || interval_) && !is_top)
+      return fail(Errc::invalid_argument, "-n and --interval belong to top");
+    if (output_.json && is_top)
+      return fail(Errc::invalid_argument, "top is for people; counters has JSON");
+    return {};
+  }
+
+  TopOptions top_options() const {
+    TopOptions options{.count = count_};
+    if (interval_) options.interval = *interval_;
+    return options;
+  }
+
   std::string socket_;
   std::string command_;
   std::optional<std::string> argument_;
   bool freezes_ = false;
+  std::optional<uint64_t> count_;
+  std::optional<std::chrono::duration<double>> interval_;
   OutputArguments output_;
 };
 

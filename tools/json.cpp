@@ -29,4 +29,21 @@ std::string json_text(const Json& json) {
   return json.dump(4, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
+const Json& member(const Json& object, const char* key) {
+  static const Json nothing;
+  const auto found = object.is_object() ? object.find(key) : object.end();
+  return found == object.end() ? nothing : *found;
+}
+
+std::optional<uint64_t> number_in(const Json& object, const char* key) {
+  const Json& value = member(object, key);
+  return value.is_number_unsigned() ? std::optional(value.get<uint64_t>()) : std::nullopt;
+}
+
+// JSON's writer replaces, and its reader takes what was replaced.
+std::string valid_utf8(std::string_view text) {
+  const std::string written = Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
+  return Json::parse(written, nullptr, false).get<std::string>();
+}
+
 }  // namespace vhdkit::tools

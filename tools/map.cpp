@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "tools/console.h"
+#include "tools/map_svg.h"
 #include "tools/options.h"
 #include "tools/text.h"
 #include "tools/verb.h"
@@ -17,6 +18,7 @@ using image::MapEntry;
 constexpr Example examples[] = {
     {"Where does the content lie?", "vhd map disk.vhdx"},
     {"For a program, which image of the chain answers included", "vhd map --output=json vm.avhdx"},
+    {"As a picture, for a browser", "vhd map --output=svg vm.avhdx >vm.svg"},
 };
 constexpr ExitCode exit_codes[] = {
     {0, "all of the disk was mapped"},
@@ -32,7 +34,9 @@ constexpr Page map_page = {
         "\"hole\" has its place in the file, but the file has a hole there; \"zero\" is what an "
         "image says to be zero, or has no block for; \"unallocated\" is what no image of the chain "
         "answers for.\n\n"
-        "JSON is the array of qemu-img map, and is printed while the image is read.",
+        "JSON is the array of qemu-img map, and is printed while the image is read.\n\n"
+        "SVG is a picture of the disk in cells of equal size, 2048 at most, coloured by the depth "
+        "at which their data lies; a browser shows each cell's bytes where it is pointed at.",
     .examples = examples,
     .exit_codes = exit_codes,
 };
@@ -92,13 +96,19 @@ class TablePrinter final : public image::MapVisitor {
   bool names_files_;
 };
 
+std::vector<std::string> paths_of(const image::Image& image) {
+  std::vector<std::string> paths;
+  for (const auto& link : image.links()) paths.push_back(link.path);
+  return paths;
+}
+
 class Map final : public Verb {
  public:
   const Page& page() const override { return map_page; }
 
   void declare(Arguments& arguments) override {
     arguments.positional("IMAGE", path_, "The image.");
-    output_.declare(arguments);
+    output_.declare_with_svg(arguments, "a picture of the disk");
     open_.declare(arguments);
   }
 
@@ -110,6 +120,10 @@ class Map final : public Verb {
       JsonPrinter printer;
       TRY(loop.run(image::map(*image, find_holes, printer)));
       printer.finish();
+    } else if (output_.svg) {
+      AllocationPicture picture(image->disk().geometry().size_bytes, paths_of(*image));
+      TRY(loop.run(image::map(*image, find_holes, picture)));
+      print(picture.svg());
     } else {
       TablePrinter printer(*image);
       TRY(loop.run(image::map(*image, find_holes, printer)));

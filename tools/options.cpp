@@ -152,6 +152,19 @@ bool has_image_options(const image::OpenOptions& options) {
   return options.parent_path || !options.path_mappings.empty() || options.ignore_log;
 }
 
+void OutputArguments::declare_with_svg(Arguments& arguments, std::string_view says) {
+  arguments.option(
+      "--output", "FORM",
+      [this](const std::string& value) -> Result<void> {
+        json = value == "json";
+        svg = value == "svg";
+        if (json || svg || value == "human") return {};
+        return fail(Errc::invalid_argument,
+                    fmt::format("\"{}\" is neither \"human\" nor \"json\" nor \"svg\"", value));
+      },
+      fmt::format("\"human\" (the default), \"json\", or \"svg\": {}.", says));
+}
+
 void OutputArguments::declare(Arguments& arguments) {
   arguments.option(
       "--output", "FORM",

@@ -35,10 +35,13 @@ struct OpenArguments {
 // Whether anything was said that only an image in a file can have, its format aside.
 bool has_image_options(const image::OpenOptions& options);
 
-// --output=human|json
+// --output=human|json, and, where there is a picture, svg
 struct OutputArguments {
   bool json = false;
+  bool svg = false;
   void declare(Arguments& arguments);
+  // says: when there is a picture, and of what: "a picture of the disk".
+  void declare_with_svg(Arguments& arguments, std::string_view says);
 };
 
 // -p and -q of work that takes long.

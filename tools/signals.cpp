@@ -44,9 +44,12 @@ bool take_progress_request() {
 }
 
 void end_by_caught_signal() {
-  if (caught_signal == 0) return;
-  handle(caught_signal, SIG_DFL, 0);
-  raise(caught_signal);
+  if (caught_signal != 0) end_by_signal(caught_signal);
+}
+
+void end_by_signal(int number) {
+  handle(number, SIG_DFL, 0);
+  raise(number);
 }
 
 }  // namespace vhdkit::tools

@@ -16,5 +16,7 @@ bool take_progress_request();
 // Ends the process by the signal that was caught, so that a shell sees what happened (128 + its
 // number) and ends its own loop: for work that did stop. Returns where there was none.
 void end_by_caught_signal();
+// The same for a signal that was waited for instead of caught.
+void end_by_signal(int number);
 
 }  // namespace vhdkit::tools

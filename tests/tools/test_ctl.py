@@ -174,6 +174,17 @@ def test_nobody_there(tmp_path):
     (["remove-disk"], "needs a disk"),
     (["insert-media"], "needs a file"),
     (["pause", "--freeze"], "--freeze belongs to snapshot"),
+    (["status", "-n", "3"], "belong to top"),
+    (["counters", "--interval", "3"], "belong to top"),
+    (["top", "-n", "0"], "from 1 on"),
+    (["top", "-n", "-1"], "from 1 on"),
+    (["top", "--interval", "0"], "from 0.1"),
+    (["top", "--interval", "nan"], "from 0.1"),
+    (["top", "--interval", "1s"], "from 0.1"),
+    (["top", "--output=json"], "top is for people"),
+    (["top", "--output=svg"], "belongs to counters"),
+    (["status", "--output=svg"], "belongs to counters"),
+    (["top", "now"], "takes no argument"),
     ([], "COMMAND"),
 ])
 def test_wrong_words_are_not_sent(runner, words, message):
@@ -185,5 +196,5 @@ def test_wrong_words_are_not_sent(runner, words, message):
 def test_help_shows_the_commands():
     out = run_ok("ctl", "--help").out
     for command in ("status", "counters", "pause", "resume", "shut-down", "restart", "power-off", "reset", "add-disk",
-                    "remove-disk", "snapshot", "insert-media", "eject-media"):
+                    "remove-disk", "snapshot", "insert-media", "eject-media", "top"):
         assert command in out
