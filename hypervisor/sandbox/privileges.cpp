@@ -25,6 +25,8 @@ void empty_bounding_set() {
 Result<void> become(const User& user) {
   const std::string name = std::to_string(user.user) + ":" + std::to_string(user.group);
   if (geteuid() == user.user && getegid() == user.group) return {};
+  // Only root can.
+  empty_bounding_set();
   if (setgroups(0, nullptr) != 0 || setresgid(user.group, user.group, user.group) != 0 ||
       setresuid(user.user, user.user, user.user) != 0)
     return fail_errno(errno, "becoming user " + name);

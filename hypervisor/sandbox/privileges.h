@@ -7,8 +7,9 @@
 
 namespace vhdkit::hypervisor {
 
-// Becomes the user, without further groups, for good. REQUIRES: there is one thread. Errors: of the
-// system; who is not root can only become itself.
+// Becomes the user for good, without further groups, and without capabilities that a program
+// started later could gain. REQUIRES: there is one thread. Errors: of the system; who is not root
+// can only become itself.
 Result<void> become(const User& user);
 
 // Gives up all capabilities, those that a program started later could gain with them, and the
