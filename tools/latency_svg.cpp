@@ -20,6 +20,7 @@ constexpr double left = 90;
 constexpr double top = 56;
 constexpr double plot_width = 768;
 constexpr double plot_height = 100;
+constexpr double smallest_height = 0.6;  // of what is there, however little
 constexpr double panel_step = plot_height + 70;
 constexpr double picture_width = left + plot_width + 30;
 
@@ -113,7 +114,7 @@ void draw_bars(Svg& svg, const Unit& unit, const Columns& columns, double y) {
     for (size_t entry = columns.first; entry <= columns.last; ++entry) {
       const uint64_t count = unit.latencies[i].count(entry);
       if (count == 0) continue;
-      const double height = plot_height * double(count) / double(most);
+      const double height = std::max(smallest_height, plot_height * double(count) / double(most));
       svg.box({.x = columns.left_of(entry) + double(i) * bar,
                .y = y + plot_height - height,
                .width = bar,

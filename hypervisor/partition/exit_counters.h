@@ -23,6 +23,10 @@ inline constexpr std::array<std::string_view, 8> exit_cause_names{
 
 using ExitCounts = std::array<uint64_t, exit_cause_names.size()>;  // by cause
 
+inline void add(const ExitCounts& more, ExitCounts& counts) {
+  for (size_t i = 0; i < counts.size(); ++i) counts[i] += more[i];
+}
+
 // One thread counts, any may read.
 class ExitCounters {
  public:
@@ -30,9 +34,11 @@ class ExitCounters {
     auto& counter = counters_[size_t(cause)];
     counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   }
-  void add_to(ExitCounts& counts) const {
+  ExitCounts counts() const {
+    ExitCounts counts{};
     for (size_t i = 0; i < counts.size(); ++i)
-      counts[i] += counters_[i].load(std::memory_order_relaxed);
+      counts[i] = counters_[i].load(std::memory_order_relaxed);
+    return counts;
   }
 
  private:

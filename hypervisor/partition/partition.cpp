@@ -196,9 +196,9 @@ uint64_t Partition::reference_time() const {
   return tsc_scale_->ticks(__rdtsc() + tsc_ahead_of_ours_);
 }
 
-ExitCounts Partition::exits() const {
-  ExitCounts counts{};
-  for (const auto& vp : vps_) vp->exits.add_to(counts);
+std::vector<ExitCounts> Partition::exits() const {
+  std::vector<ExitCounts> counts;
+  for (const auto& vp : vps_) counts.push_back(vp->exits.counts());
   return counts;
 }
 

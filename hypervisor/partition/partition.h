@@ -70,8 +70,8 @@ class Partition final : private Wires {
   // What the guest's reference clock says, in 100 ns.
   uint64_t reference_time() const;
 
-  // Exits so far, of all processors.
-  ExitCounts exits() const;
+  // Exits so far, of each processor.
+  std::vector<ExitCounts> exits() const;
 
  private:
   struct Vp {

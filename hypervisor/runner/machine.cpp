@@ -26,6 +26,12 @@ Json json_of(const Place& place) {
   return {{"disk", place.number}, {"controller", place.controller}, {"lun", place.lun}};
 }
 
+Json json_of(const ExitCounts& counts) {
+  Json json = Json::object();
+  for (size_t i = 0; i < counts.size(); ++i) json[std::string(exit_cause_names[i])] = counts[i];
+  return json;
+}
+
 Json json_of(const DiskStatus& disk) {
   Json json = json_of(disk.place);
   json["filename"] = disk.path;
@@ -110,6 +116,7 @@ Result<std::unique_ptr<Machine>> Machine::create(const Kvm& kvm, const MachinePl
 
 Result<void> Machine::create_parts() {
   const unsigned vp_count = plan_.processor_count;
+  exits_.resize(vp_count);
   TRY_LET(ram_, GuestRam::create(plan_.memory_bytes));
   synic_ = std::make_unique<Synic>(*ram_, vp_count, [this] { storage_->slot_is_free(); });
   registers_ = std::make_unique<Registers>(
@@ -237,8 +244,8 @@ void Machine::stop() {
 void Machine::set_current(Partition* partition) {
   const std::lock_guard lock(mutex_);
   if (current_ != nullptr) {
-    const ExitCounts counts = current_->exits();
-    for (size_t i = 0; i < counts.size(); ++i) exits_[i] += counts[i];
+    const auto counts = current_->exits();
+    for (size_t vp = 0; vp < counts.size(); ++vp) add(counts[vp], exits_[vp]);
   }
   current_ = partition;
   powered_on_ = std::chrono::steady_clock::now();
@@ -417,15 +424,25 @@ Result<void> Machine::close() {
 
 std::string Machine::report() { return counters().dump(2); }
 
+std::vector<ExitCounts> Machine::exits_so_far() {
+  const std::lock_guard lock(mutex_);
+  std::vector<ExitCounts> exits = exits_;
+  if (current_ == nullptr) return exits;
+  const auto counts = current_->exits();
+  for (size_t vp = 0; vp < counts.size(); ++vp) add(counts[vp], exits[vp]);
+  return exits;
+}
+
 Json Machine::counters() {
   const std::lock_guard operation_lock(operation_);
-  Json report;
-  {
-    const std::lock_guard lock(mutex_);
-    ExitCounts counts = current_ == nullptr ? ExitCounts{} : current_->exits();
-    for (size_t i = 0; i < counts.size(); ++i)
-      report["exits"][std::string(exit_cause_names[i])] = counts[i] + exits_[i];
+  const std::vector<ExitCounts> exits = exits_so_far();
+  ExitCounts of_all{};
+  Json processors = Json::array();
+  for (const ExitCounts& counts : exits) {
+    add(counts, of_all);
+    processors.push_back({{"exits", json_of(counts)}});
   }
+  Json report = {{"exits", json_of(of_all)}, {"processors", std::move(processors)}};
   report["controllers"] = Json::parse(storage_->report());
   report["services"] = Json::parse(services_->status());
   report["sandbox"] = json_of(plan_.confinement);

@@ -94,6 +94,7 @@ class Machine final : public Controls {
   std::optional<services::TimeReading> read_time();
   template <class T>
   Result<T> with_reason(Result<T> result) const;
+  std::vector<ExitCounts> exits_so_far();  // by processor, of all power-ons
 
   const Kvm& kvm_;
   MachinePlan plan_;
@@ -114,7 +115,7 @@ class Machine final : public Controls {
   std::chrono::steady_clock::time_point powered_on_ = std::chrono::steady_clock::now();
   bool is_stopped_ = false;
   bool is_reset_from_outside_ = false;
-  ExitCounts exits_{};  // of those that ran before
+  std::vector<ExitCounts> exits_;  // of the partitions before, by processor
 };
 
 }  // namespace vhdkit::hypervisor

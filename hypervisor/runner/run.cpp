@@ -18,6 +18,7 @@
 #include "hypervisor/runner/stop_signals.h"
 #include "hypervisor/sandbox/privileges.h"
 #include "tools/console.h"
+#include "tools/latency_svg.h"
 #include "tools/options.h"
 
 namespace vhdkit::hypervisor {
@@ -239,6 +240,16 @@ void Run::declare(Arguments& arguments) {
   arguments.option("--report", "FILE", tools::into(report_),
                    "At the end, write what was counted of disks, channels and exits, and what the "
                    "guest's services said, as JSON.");
+  arguments.option(
+      "--output", "FORM",
+      [this](const std::string& value) -> Result<void> {
+        report_is_picture_ = value == "svg";
+        if (*report_is_picture_ || value == "json") return {};
+        return fail(Errc::invalid_argument,
+                    fmt::format("\"{}\" is neither \"json\" nor \"svg\"", value));
+      },
+      "Of --report: \"json\" (the default), or \"svg\": a picture of how long the requests of each "
+      "disk took.");
 }
 
 void Run::declare_isolation(Arguments& arguments) {
@@ -283,6 +294,8 @@ int Run::run() {
 }
 
 Result<void> Run::check_plan() const {
+  if (report_is_picture_ && !report_)
+    return fail(Errc::invalid_argument, "--output belongs to a --report, and there is none");
   if (!plan_.kernel.empty()) return {};
   if (!plan_.initrd.empty())
     return fail(Errc::invalid_argument, "--initrd belongs to a --kernel, and there is none");
@@ -305,9 +318,8 @@ Result<void> Run::write_report(const std::string& report) const {
   // A pipe cannot be cut, and need not.
   if (ftruncate(report_file_.number(), 0) != 0 && errno != EINVAL)
     return fail_errno(errno, *report_);
-  const std::string text = report + '\n';
-  for (size_t at = 0; at < text.size();) {
-    const ssize_t count = write(report_file_.number(), text.data() + at, text.size() - at);
+  for (size_t at = 0; at < report.size();) {
+    const ssize_t count = write(report_file_.number(), report.data() + at, report.size() - at);
     if (count < 0 && errno != EINTR) return fail_errno(errno, *report_);
     at += size_t(std::max<ssize_t>(count, 0));
   }
@@ -374,11 +386,17 @@ Result<int> Run::run_machine() {
   return signals.caught() == 0 ? code : 128 + signals.caught();
 }
 
+std::string Run::report_of(Machine& machine) const {
+  if (!report_) return "";
+  return report_is_picture_.value_or(false) ? tools::latency_svg(machine.counters())
+                                            : machine.report() + "\n";
+}
+
 Result<int> Run::finish(Machine& machine, const Result<Ending>& ending) {
   // Our own messages end their lines as usual again.
   RawTerminal::restore();
   if (ending) tell(*ending);
-  const std::string report = machine.report();
+  const std::string report = report_of(machine);
   if (const auto closed = machine.close(); !closed) {
     tools::complain(closed.error().message);
     return int(ExitCode::unclean);

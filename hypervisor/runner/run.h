@@ -37,6 +37,7 @@ class Run final : public tools::Verb {
   Result<void> open_report();
   Result<void> write_report(const std::string& report) const;
   Result<void> isolate();
+  std::string report_of(Machine& machine) const;
   Result<int> run_machine();
   Result<int> finish(Machine& machine, const Result<Ending>& ending);
 
@@ -49,6 +50,7 @@ class Run final : public tools::Verb {
   std::vector<std::string> folders_;  // of --files
   bool has_sandbox_ = true;
   bool is_powerless_root_ = false;
+  std::optional<bool> report_is_picture_;
   bool stays_down_ = false;
 };
 

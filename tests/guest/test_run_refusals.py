@@ -167,9 +167,17 @@ def test_processors_that_cannot_be(machine, kernels):
         assert "1 to 32" in done.err
 
 
+def test_forms_of_a_report(tmp_path):
+    done = run_here("--output", "svg", "--kernel", tmp_path / "none")
+    assert done.code == BAD_START and "--output belongs to a --report" in done.err
+    done = run_here("--output", "text", "--report", tmp_path / "report", "--kernel", tmp_path / "none")
+    assert done.code == BAD_START and '"text" is neither' in done.err
+    assert os.listdir(tmp_path) == []
+
+
 def test_help_lists_options_and_exit_codes():
     text = run_here("--help").out
-    for word in ("--memory", "--cpus", "--kernel", "--initrd", "--append", "--disk", "--report", "--no-reboot",
+    for word in ("--memory", "--cpus", "--kernel", "--initrd", "--append", "--disk", "--report", "--output", "--no-reboot",
                  "KVM is not there", "triple fault", "ended by a signal"):
         assert word in text
 

@@ -376,8 +376,8 @@ void Channel::count(const Request& request, const scsi::Outcome& outcome) {
   if (request.command.direction == scsi::Direction::to_device)
     counters.bytes_written.add(outcome.transferred_bytes);
   const auto taken = worker_.now() - request.start;
-  counters.latency_us.add(
-      uint64_t(std::chrono::duration_cast<std::chrono::microseconds>(taken).count()));
+  counters.latency_us(request.command.direction)
+      .add(uint64_t(std::chrono::duration_cast<std::chrono::microseconds>(taken).count()));
 }
 
 // A unit that has gone makes the guest look for it in vain; at other places Linux would take the

@@ -7,6 +7,8 @@
 #include <bit>
 #include <cstdint>
 
+#include "vsp-storage/scsi/command.h"
+
 namespace vhdkit::storvsp {
 
 // Written by one thread, read by any.
@@ -49,7 +51,22 @@ struct UnitCounters {
   Counter errors;  // with another status than GOOD
   Counter bytes_read;
   Counter bytes_written;
-  Histogram latency_us;
+  // By where the data went: INQUIRY reads too.
+  Histogram read_latency_us;
+  Histogram write_latency_us;
+  Histogram other_latency_us;  // of commands without data
+
+  Histogram& latency_us(scsi::Direction direction) noexcept {
+    switch (direction) {
+      case scsi::Direction::from_device:
+        return read_latency_us;
+      case scsi::Direction::to_device:
+        return write_latency_us;
+      case scsi::Direction::none:
+        break;
+    }
+    return other_latency_us;
+  }
 };
 
 }  // namespace vhdkit::storvsp

@@ -46,20 +46,28 @@ Json json_of(unsigned lun, const std::vector<const UnitCounters*>& of_workers) {
   uint64_t errors = 0;
   uint64_t bytes_read = 0;
   uint64_t bytes_written = 0;
-  HistogramSum latency_us;
+  HistogramSum read_latency_us;
+  HistogramSum write_latency_us;
+  HistogramSum latency_us;  // of all
   for (const UnitCounters* const counters : of_workers) {
     requests += counters->requests.value();
     errors += counters->errors.value();
     bytes_read += counters->bytes_read.value();
     bytes_written += counters->bytes_written.value();
-    latency_us.add(counters->latency_us);
+    read_latency_us.add(counters->read_latency_us);
+    write_latency_us.add(counters->write_latency_us);
+    for (const Histogram* const one :
+         {&counters->read_latency_us, &counters->write_latency_us, &counters->other_latency_us})
+      latency_us.add(*one);
   }
   return {{"lun", lun},
           {"requests", requests},
           {"errors", errors},
           {"bytes-read", bytes_read},
           {"bytes-written", bytes_written},
-          {"latency-us", latency_us.json()}};
+          {"latency-us", latency_us.json()},
+          {"read-latency-us", read_latency_us.json()},
+          {"write-latency-us", write_latency_us.json()}};
 }
 
 }  // namespace
