@@ -16,13 +16,6 @@ TIME_SYNCHRONIZATION = "{9527e630-d0ae-497b-adce-e80ab0175caf}"
 # hv_utils knows these at best (drivers/hv/hv_util.c, hv_kvp.c and hv_snapshot.c).
 VERSIONS = {"shutdown": "3.2", "heartbeat": "3.0", "time-synchronization": "4.0", "volume-snapshot": "5.0"}
 
-# What the kernel starts when it is asked to power off in good order.
-POWEROFF = """#!/bin/sh
-echo "in good order" >/dev/console
-sync
-mount -o remount,ro /
-exec busybox poweroff -f
-"""
 DAEMONS = ("usr/sbin/hv_kvp_daemon", "usr/sbin/hv_vss_daemon")
 
 
@@ -32,7 +25,7 @@ def raw_root(workshop, tmp_path_factory):
     try:
         package = debian.package("hyperv-daemons")
         return guests.make_root(tmp_path_factory.mktemp("services") / "root.raw", ["lsblk"],
-                                {"usr/sbin/poweroff": POWEROFF}, packages=[(package, DAEMONS)])
+                                {"usr/sbin/poweroff": guests.POWEROFF}, packages=[(package, DAEMONS)])
     except Unavailable as error:
         pytest.skip(str(error))
 

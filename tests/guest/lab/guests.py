@@ -15,6 +15,13 @@ PROMPT = r"^guest# "
 
 # Remounted read-only, the root needs no recovery afterwards.
 OFF = "#!/bin/sh\nsync\nmount -o remount,ro /\npoweroff -f\n"
+# What the kernel starts when it is asked to power off in good order.
+POWEROFF = """#!/bin/sh
+echo "in good order" >/dev/console
+sync
+mount -o remount,ro /
+exec busybox poweroff -f
+"""
 SG_TOOLS = ["sg_inq", "sg_vpd", "sg_readcap", "sg_unmap"]
 
 
