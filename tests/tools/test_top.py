@@ -122,9 +122,8 @@ class Terminal:
     def ends(self, seconds=60):
         """The exit code, with the terminal as it was."""
         code = self.process.wait(seconds)
-        self.until(lambda: LEAVES in self.screen)
+        self.until(lambda: self.screen.count(LEAVES) == self.screen.count(SHOWS))
         assert termios.tcgetattr(self.theirs) == self.before
-        assert self.screen.count(SHOWS) == self.screen.count(LEAVES)
         assert self.screen.rfind(b"\x1b[?25l") < self.screen.rfind(b"\x1b[?25h")
         assert self.screen.rfind(b"\x1b[?7l") < self.screen.rfind(b"\x1b[?7h")
         return code

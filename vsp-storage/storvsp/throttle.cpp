@@ -27,6 +27,7 @@ void Throttle::enqueue(size_t line, uint64_t bytes, const Waiter& waiter) {
     const std::lock_guard lock(mutex_);
     shaper_.enqueue(line, bytes, waiter);
     needs_timer = !std::exchange(has_timer_, true);
+    if (needs_timer) kept_ = shared_from_this();
   }
   if (needs_timer) timer_.mailbox().post(timer_letter_);
 }
@@ -43,15 +44,15 @@ void Throttle::turn_away(size_t line) {
   }
 }
 
-void Throttle::start_timer() { timer_.start(run_timer()); }
+void Throttle::start_timer() { timer_.start(run_timer(std::move(kept_))); }
 
-Async<void> Throttle::run_timer() {
+Async<void> Throttle::run_timer(std::shared_ptr<Throttle> throttle) {
   for (;;) {
-    const auto next = let_go();
+    const auto next = throttle->let_go();
     if (!next) co_return Result<void>();
     // Limits change and lines are turned away meanwhile.
     const auto delay = std::min<Worker::Clock::duration>(*next - Worker::Clock::now(), longest_nap);
-    co_await timer_.loop().sleep(delay);
+    co_await throttle->timer_.loop().sleep(delay);
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <coroutine>
+#include <memory>
 #include <mutex>
 
 #include "vsp-storage/storvsp/shaper.h"
@@ -9,9 +10,9 @@
 
 namespace vhdkit::storvsp {
 
-// Thread-safe. The worker, whose loop has the timer, and everybody's resumer outlive it; it
-// outlives who waits.
-class Throttle {
+// Thread-safe, and always shared: its timer keeps it for a moment after nobody waits any more. The
+// worker, whose loop has the timer, and everybody's resumer outlive it; it outlives who waits.
+class Throttle : public std::enable_shared_from_this<Throttle> {
  public:
   // line_count: the units that share it.
   Throttle(Worker& timer, const Limits& limits, size_t line_count);
@@ -53,7 +54,7 @@ class Throttle {
 
   void enqueue(size_t line, uint64_t bytes, const Waiter& waiter);
   void start_timer();
-  Async<void> run_timer();
+  static Async<void> run_timer(std::shared_ptr<Throttle> throttle);
   // Lets go on who may; when to look again.
   std::optional<Worker::Clock::time_point> let_go();
 
@@ -61,7 +62,8 @@ class Throttle {
   std::atomic<bool> is_limited_;
   std::mutex mutex_;
   Shaper<Waiter> shaper_;
-  bool has_timer_ = false;  // or will have
+  bool has_timer_ = false;          // or will have
+  std::shared_ptr<Throttle> kept_;  // by the letter to its timer
   async::LetterTo<Throttle, &Throttle::start_timer> timer_letter_;
 };
 
