@@ -102,19 +102,18 @@ Result<void> check_sizes(Image& chain, size_t target) {
 
 // What the target has to become before anything is put into it.
 struct Growth {
-  Format format = Format::raw;
-  bool is_fixed_vhd = false;
-  bool is_needed = false;
+  Format format;
+  bool is_fixed_vhd;
   NewSize size;
 };
 
-Growth growth_of(Image& chain, size_t target) {
+// Nothing: it is as large as the child.
+std::optional<Growth> growth_of(Image& chain, size_t target) {
   const disk::Layer& layer = chain.disk().layer(uint32_t(target));
-  Growth growth{.format = *chain.links()[target].format};
-  growth.size = wanted_size(chain, target);
-  growth.is_needed = growth.size.size_bytes > layer.geometry().size_bytes;
-  growth.is_fixed_vhd = is_fixed_vhd(growth.format, layer);
-  return growth;
+  const Format format = *chain.links()[target].format;
+  const NewSize size = wanted_size(chain, target);
+  if (size.size_bytes <= layer.geometry().size_bytes) return std::nullopt;
+  return Growth{.format = format, .is_fixed_vhd = is_fixed_vhd(format, layer), .size = size};
 }
 
 // What must hold before anything is changed, and what there is to do.
@@ -203,7 +202,7 @@ Async<MergeReport> merge(async::Loop& loop, const std::string& child_path,
   MergeReport report;
   size_t target_depth = 0;
   Guid child_identity;
-  Growth growth;
+  std::optional<Growth> growth;
   {
     CO_TRY_LET(const auto chain, co_await Image::open(loop, child_path, open_options));
     CO_TRY_LET(target_depth, find_target(*chain, options));
@@ -215,9 +214,9 @@ Async<MergeReport> merge(async::Loop& loop, const std::string& child_path,
 
   CO_TRY_LET(const Locked merged, lock(loop, report.merged));
   // The child shows zeroes there, as the target does then.
-  if (growth.is_needed)
-    CO_TRY(co_await resize_file(loop, report.into, growth.format, growth.is_fixed_vhd, growth.size,
-                                nullptr));
+  if (growth)
+    CO_TRY(co_await resize_file(loop, report.into, growth->format, growth->is_fixed_vhd,
+                                growth->size, nullptr));
   OpenOptions target_options{.path_mappings = open_options.path_mappings, .writable = true};
   target_options.keep_identity = true;
   CO_TRY_LET(const auto target, co_await Image::open(loop, report.into, target_options));

@@ -9,11 +9,15 @@
 #include "libvhd/footer.h"
 #include "libvhd/vhd_layer.h"
 #include "tests/support/await.h"
+#include "tests/support/byte_at.h"
 #include "tests/support/forwarding_file.h"
 #include "tests/support/vhd_image.h"
 
 namespace vhdkit::libvhd {
 namespace {
+
+using tests::byte_at;
+using tests::fill;
 
 constexpr uint32_t dynamic = 3;
 
@@ -23,13 +27,6 @@ std::unique_ptr<disk::LayeredDisk> opened(const async::MemoryFile& file) {
   std::vector<std::unique_ptr<disk::Layer>> layers;
   layers.push_back(std::move(*layer));
   return std::make_unique<disk::LayeredDisk>(std::move(layers));
-}
-
-int byte_at(disk::LayeredDisk& disk, uint64_t disk_offset) {
-  std::vector<std::byte> sector(512);
-  const std::span<std::byte> buffer(sector);
-  REQUIRE_OK(tests::await(disk.read(align_down(disk_offset, 512), buffer)));
-  return int(sector[disk_offset % 512]);
 }
 
 // Of everything that the check finds.
@@ -50,11 +47,6 @@ uint64_t value_at(const async::MemoryFile& file, uint64_t file_offset, size_t le
   uint64_t value = 0;
   for (const std::byte byte : bytes) value = value << 8 | uint64_t(byte);
   return value;
-}
-
-void fill(async::MemoryFile& file, uint64_t file_offset, uint64_t length, int value) {
-  const std::vector<std::byte> bytes(length, std::byte(value));
-  file.store(file_offset, bytes);
 }
 
 // Sector 4 is the first behind a BAT of one sector; the data begins one bitmap later.

@@ -21,9 +21,8 @@ struct ResizeOptions {
 //            region is too short, a longer one at the end of the file gets the BAT. What the last
 //            block has behind the disk's end is made zero. Flush.
 //            Then one log entry: VirtualDiskSize and, for a BAT that has moved, both region tables.
-//   shrink   one log entry with VirtualDiskSize. Then blocks that lie behind the end are given
-//   back,
-//            the last one is made zero behind it, and the file is cut to its content.
+//   shrink   one log entry with VirtualDiskSize. Then blocks behind the end are given back, the
+//            last one is made zero behind it, and the file is cut to its content.
 //
 // So after a crash at any moment the disk has the old or the new size and its content; space may be
 // lost, which `check` finds. Growing keeps the DataWriteGuid: no child sees it. Shrinking changes

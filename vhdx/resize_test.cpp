@@ -5,6 +5,7 @@
 #include "disk/layered_disk.h"
 #include "disk/raw_layer.h"
 #include "tests/support/await.h"
+#include "tests/support/byte_at.h"
 #include "tests/support/forwarding_file.h"
 #include "tests/support/vhdx_check.h"
 #include "tests/support/vhdx_image.h"
@@ -13,6 +14,9 @@
 
 namespace vhdkit::vhdx {
 namespace {
+
+using tests::byte_at;
+using tests::fill;
 
 Result<void> resize_to(File& file, uint64_t size_bytes, uint64_t parent_bytes = 0) {
   const ResizeOptions options{.size_bytes = size_bytes, .parent_bytes = parent_bytes};
@@ -31,25 +35,12 @@ std::unique_ptr<disk::LayeredDisk> opened(const async::MemoryFile& file,
   return std::make_unique<disk::LayeredDisk>(std::move(layers));
 }
 
-// The value of the byte at this place of the disk.
-int byte_at(disk::LayeredDisk& disk, uint64_t disk_offset) {
-  std::vector<std::byte> sector(512);
-  const std::span<std::byte> buffer(sector);
-  REQUIRE_OK(tests::await(disk.read(align_down(disk_offset, 512), buffer)));
-  return int(sector[disk_offset % 512]);
-}
-
 RegionTable regions_of(async::MemoryFile& file) {
   const auto headers = tests::await(read_headers(file));
   REQUIRE_OK(headers);
   const auto regions = tests::await(read_region_table(file, headers->current));
   REQUIRE_OK(regions);
   return *regions;
-}
-
-void fill(async::MemoryFile& file, uint64_t file_offset, uint64_t length, int value) {
-  const std::vector<std::byte> bytes(length, std::byte(value));
-  file.store(file_offset, bytes);
 }
 
 TEST_CASE("a disk grows and its content stays, old bytes behind its end do not come to light") {

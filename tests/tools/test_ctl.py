@@ -1,10 +1,9 @@
 """vhd ctl, against a socket of the test's own that answers as it likes."""
 import json
-import socket
-import threading
 
 import pytest
 from conftest import run, run_ok
+from control_socket import ControlSocket
 
 STATUS = {"state": "running", "uptime-seconds": 12.34, "processors": 2, "memory": 536870912, "console": "unix:/c",
           "sandbox": {"filters": True, "landlock": None},
@@ -21,29 +20,21 @@ COUNTERS = {"exits": {"hypercall": 12, "signal": 34},
                                                         "bytes-written": 0, "latency-us": []}]}]}
 
 
-class Runner:
+class Runner(ControlSocket):
     """One client at a time gets the answer, whatever it asks."""
 
     def __init__(self, path):
-        self.path, self.answer, self.asked = path, {"result": {}}, []
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(str(path))
-        self.listener.listen()
-        threading.Thread(target=self.serve, daemon=True).start()
+        self.answer, self.asked = {"result": {}}, []
+        super().__init__(path)
 
-    def serve(self):
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            with client, client.makefile("rwb") as stream:
-                request = json.loads(stream.readline())
-                self.asked.append(request)
-                if isinstance(self.answer, bytes):
-                    stream.write(self.answer)
-                else:
-                    stream.write(json.dumps({"id": request["id"], **self.answer}).encode() + b"\n")
+    def meet(self, client):
+        with client, client.makefile("rwb") as stream:
+            request = json.loads(stream.readline())
+            self.asked.append(request)
+            if isinstance(self.answer, bytes):
+                stream.write(self.answer)
+            else:
+                stream.write(json.dumps({"id": request["id"], **self.answer}).encode() + b"\n")
 
     def ctl(self, *words, **options):
         return run("ctl", *options.pop("before", ()), self.path, *words, **options)

@@ -15,30 +15,23 @@ import time
 
 import pytest
 from conftest import program, run, start
+from control_socket import ControlSocket
 
 SHOWS, LEAVES = b"\x1b[?1049h", b"\x1b[?1049l"
 
 
-class Busy:
+class Busy(ControlSocket):
     """A runner whose only disk has a thousand reads more at each look, of 4 KiB and 100 us each."""
 
     def __init__(self, path):
-        self.path, self.looks, self.begin = path, 0, time.monotonic()
+        self.looks, self.begin = 0, time.monotonic()
         self.unit, self.name, self.answers = {"lun": 0}, "/vm/a.vhdx", None
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(str(path))
-        self.listener.listen()
         self.clients = []
-        threading.Thread(target=self.serve, daemon=True).start()
+        super().__init__(path)
 
-    def serve(self):
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            self.clients.append(client)
-            threading.Thread(target=self.answer, args=(client,), daemon=True).start()
+    def meet(self, client):
+        self.clients.append(client)
+        threading.Thread(target=self.answer, args=(client,), daemon=True).start()
 
     def answer(self, client):
         with client, contextlib.suppress(OSError), client.makefile("rwb") as stream:  # who leaves, leaves

@@ -81,7 +81,8 @@ class Channel final : public Served {
   void resume();
   // REQUIRES: paused.
   Saved save() const;
-  // Ends it, as pause() does, and for good. What waits for a limit is not begun any more.
+  // Ends it, as pause() does, and for good. What waits for a limit of one of its units is not begun
+  // any more, whichever channel it came by.
   Async<void> close();
 
   bool serve() override;
