@@ -69,8 +69,9 @@ std::optional<std::string> holder_of(int descriptor) {
   return process_name(*process);
 }
 
-// A process that was killed keeps its locks until the kernel has taken down its io_uring.
-constexpr int attempts_without_holder = 50;
+// A process that was killed keeps its locks until the kernel has taken down its io_uring: on a busy
+// machine more than half a second.
+constexpr int attempts_without_holder = 300;
 constexpr auto attempt_pause = std::chrono::milliseconds(10);
 
 // QEMU's bytes: a read lock at uses + n says "I do n", one at bars + n "nobody else may do n".
