@@ -6,6 +6,7 @@
 #include <random>
 #include <vector>
 
+#include "async/forwarding_file.h"
 #include "async/sim_file.h"
 #include "async/sim_loop.h"
 #include "async/task_group.h"
@@ -13,7 +14,6 @@
 #include "disk/ram_disk.h"
 #include "disk/raw_layer.h"
 #include "tests/support/await.h"
-#include "tests/support/forwarding_file.h"
 
 namespace vhdkit::fuse {
 namespace {
@@ -72,7 +72,7 @@ Async<void> write_side_by_side(ByteDisk& disk) {
 std::unique_ptr<disk::LayeredDisk> disk_on(File& file) {
   std::vector<std::unique_ptr<disk::Layer>> layers;
   layers.push_back(
-      std::make_unique<disk::RawLayer>(std::make_unique<tests::ForwardingFile>(file), true));
+      std::make_unique<disk::RawLayer>(std::make_unique<async::ForwardingFile>(file), true));
   return std::make_unique<disk::LayeredDisk>(std::move(layers));
 }
 

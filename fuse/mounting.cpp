@@ -14,6 +14,7 @@
 #include "fuse/mount_point.h"
 #include "fuse/report.h"
 #include "image/known_children.h"
+#include "support/descriptor.h"
 #include "tools/info_json.h"
 
 namespace vhdkit::fuse {
@@ -68,18 +69,6 @@ bool says(const std::vector<std::string>& options, std::string_view name) {
 std::string partition_name(const std::string& disk, unsigned number) {
   return fmt::format("{}.p{}", disk, number);
 }
-
-class Descriptor {
- public:
-  explicit Descriptor(int descriptor) : descriptor_(descriptor) {}
-  ~Descriptor() {
-    if (descriptor_ >= 0) ::close(descriptor_);
-  }
-  int get() const { return descriptor_; }
-
- private:
-  int descriptor_;
-};
 
 }  // namespace
 
@@ -235,11 +224,11 @@ void Mounting::look_for_partitions() {
   const uint64_t disk_bytes = disks_.front().size_bytes();
   const auto job = [this, path, sector_bytes, disk_bytes]() -> Result<void> {
     const Descriptor disk(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (disk.get() < 0) return fail_errno(errno, path);
-    TRY_LET(found_.partitions, find_partitions(disk.get(), sector_bytes, found_.complaints));
+    if (!disk.is_open()) return fail_errno(errno, path);
+    TRY_LET(found_.partitions, find_partitions(disk.number(), sector_bytes, found_.complaints));
     if (!plan_.inner) return {};
     TRY_LET(found_.inner,
-            find_file_system(disk.get(), disk_bytes, found_.partitions, plan_.partition));
+            find_file_system(disk.number(), disk_bytes, found_.partitions, plan_.partition));
     return {};
   };
   helper_->start(job, [this](const Result<void>& done) {

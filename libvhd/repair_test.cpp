@@ -4,12 +4,12 @@
 
 #include <functional>
 
+#include "async/forwarding_file.h"
 #include "libvhd/check.h"
 #include "libvhd/vhd_layer.h"
 #include "support/checked.h"
 #include "tests/support/await.h"
 #include "tests/support/extents.h"
-#include "tests/support/forwarding_file.h"
 #include "tests/support/vhd_image.h"
 
 namespace vhdkit::libvhd {
@@ -209,7 +209,7 @@ TEST_CASE("a fixed disk has no copy to mend or to mend from") {
 }
 
 // Writes only the first bytes and fails, as a crash would leave it.
-class TornFile final : public tests::ForwardingFile {
+class TornFile final : public async::ForwardingFile {
  public:
   TornFile(MemoryFile& file, size_t written_bytes)
       : ForwardingFile(file), memory_(file), written_bytes_(written_bytes) {}

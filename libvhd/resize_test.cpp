@@ -4,13 +4,13 @@
 
 #include <algorithm>
 
+#include "async/forwarding_file.h"
 #include "disk/layered_disk.h"
 #include "libvhd/check.h"
 #include "libvhd/footer.h"
 #include "libvhd/vhd_layer.h"
 #include "tests/support/await.h"
 #include "tests/support/byte_at.h"
-#include "tests/support/forwarding_file.h"
 #include "tests/support/vhd_image.h"
 
 namespace vhdkit::libvhd {
@@ -173,7 +173,7 @@ TEST_CASE("a writer makes the copy what the tail says, before anything else") {
                      .seal(tests::vhd_footer::checksum)
                      .bytes);
   auto layer = tests::await(
-      open_layer(std::make_unique<tests::ForwardingFile>(*file), OpenOptions{.writable = true}));
+      open_layer(std::make_unique<async::ForwardingFile>(*file), OpenOptions{.writable = true}));
   REQUIRE_OK(layer);
   std::vector<std::unique_ptr<disk::Layer>> layers;
   layers.push_back(std::move(*layer));

@@ -4,6 +4,7 @@
 
 #include <random>
 
+#include "async/forwarding_file.h"
 #include "tests/support/await.h"
 #include "vhdx/test_log.h"
 
@@ -300,32 +301,16 @@ TEST_CASE("holes: the base's stay, zeroed ranges become some, updates fill them"
 }
 
 // A file with a descriptor, which MemoryFile has not.
-class DescribedFile final : public File {
+class DescribedFile final : public async::ForwardingFile {
  public:
-  explicit DescribedFile(File& file) : file_(file) {}
-  const std::string& name() const override { return file_.name(); }
-  uint64_t size_bytes() const override { return file_.size_bytes(); }
+  using ForwardingFile::ForwardingFile;
   Async<void> readv(uint64_t file_offset, Buffers buffers) override {
     ++read_count;
     return file_.readv(file_offset, buffers);
   }
-  Async<void> writev(uint64_t file_offset, Buffers buffers, Durability durability) override {
-    return file_.writev(file_offset, buffers, durability);
-  }
-  Async<void> flush() override { return file_.flush(); }
-  Result<void> resize(uint64_t size_bytes) override { return file_.resize(size_bytes); }
-  Result<std::optional<async::FileRange>> next_data(uint64_t file_offset, uint64_t end) override {
-    return file_.next_data(file_offset, end);
-  }
-  Result<void> punch_hole(uint64_t file_offset, uint64_t length) override {
-    return file_.punch_hole(file_offset, length);
-  }
   int descriptor(uint64_t, uint64_t) const override { return 77; }
 
   unsigned read_count = 0;
-
- private:
-  File& file_;
 };
 
 TEST_CASE("ranges without updates keep their descriptor and are read at once") {

@@ -2,11 +2,11 @@
 
 #include <doctest/doctest.h>
 
+#include "async/forwarding_file.h"
 #include "disk/layered_disk.h"
 #include "disk/raw_layer.h"
 #include "tests/support/await.h"
 #include "tests/support/byte_at.h"
-#include "tests/support/forwarding_file.h"
 #include "tests/support/vhdx_check.h"
 #include "tests/support/vhdx_image.h"
 #include "vhdx/block_layer.h"
@@ -20,7 +20,7 @@ using tests::fill;
 
 Result<void> resize_to(File& file, uint64_t size_bytes, uint64_t parent_bytes = 0) {
   const ResizeOptions options{.size_bytes = size_bytes, .parent_bytes = parent_bytes};
-  return tests::await(resize(std::make_unique<tests::ForwardingFile>(file), options));
+  return tests::await(resize(std::make_unique<async::ForwardingFile>(file), options));
 }
 
 std::unique_ptr<disk::LayeredDisk> opened(const async::MemoryFile& file,

@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "hypervisor/control/controls.h"
-#include "hypervisor/kvm/descriptor.h"
+#include "support/descriptor.h"
 
 namespace vhdkit::hypervisor {
 

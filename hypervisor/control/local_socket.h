@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "hypervisor/kvm/descriptor.h"
+#include "support/descriptor.h"
 #include "support/result.h"
 
 namespace vhdkit::hypervisor {

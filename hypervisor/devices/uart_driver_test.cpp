@@ -7,37 +7,15 @@
 #include <thread>
 #include <utility>
 
-#include "hypervisor/devices/uart.h"
+#include "hypervisor/devices/test_port.h"
 
 namespace vhdkit::hypervisor {
 namespace {
 
-// PC16550D, table II.
-enum Offset : uint16_t { data, ier, iir_or_fcr, lcr, mcr, lsr, msr, scr };
-
-struct Port : SerialHost, InterruptLine {
-  Port() { ports.add(0x3f8, 8, uart); }
-  void write(std::span<const std::byte> bytes) override {
-    sent.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  }
-  void has_room() override { ++room_count; }
-  void edge() override { ++edge_count; }
-
-  uint8_t in(uint16_t offset) { return uint8_t(ports.read(uint16_t(0x3f8 + offset), 1)); }
-  void out(uint16_t offset, int value) {
-    ports.write(uint16_t(0x3f8 + offset), 1, uint32_t(value));
-  }
-  size_t type(std::string_view text) { return uart.receive(std::as_bytes(std::span(text))); }
-
-  std::string sent;
-  std::atomic<int> room_count = 0;
-  std::atomic<int> edge_count = 0;
-  Uart uart{*this, *this};
-  Ports ports;
-};
+using namespace testing;
 
 // size_fifo()
-int fifo_size(Port& port) {
+int fifo_size(TestPort& port) {
   const uint8_t old_lcr = port.in(lcr);
   port.out(lcr, 0);
   const uint8_t old_fcr = port.in(iir_or_fcr);
@@ -64,7 +42,7 @@ int fifo_size(Port& port) {
 
 // autoconfig_16550a(), as of kernels with CONFIG_SERIAL_8250_16550A_VARIANTS: each check excludes a
 // chip that can more.
-void exclude_variants(Port& port) {
+void exclude_variants(TestPort& port) {
   port.out(lcr, 0x80);
   CHECK(port.in(iir_or_fcr) != 0);  // an ST16C650V1's EFR
   port.out(lcr, 0xbf);
@@ -98,7 +76,7 @@ void exclude_variants(Port& port) {
 }
 
 // autoconfig()
-void detect(Port& port, bool excludes_variants) {
+void detect(TestPort& port, bool excludes_variants) {
   const uint8_t saved_ier = port.in(ier);
   port.out(ier, 0);
   CHECK((port.in(ier) & 0x0f) == 0);
@@ -124,7 +102,7 @@ void detect(Port& port, bool excludes_variants) {
 }
 
 // serial8250_do_startup() and serial8250_do_set_termios() for 115200n8.
-void start(Port& port) {
+void start(TestPort& port) {
   for (const int value : {0x01, 0x07, 0x00}) port.out(iir_or_fcr, value);
   for (const Offset one : {lsr, data, iir_or_fcr, msr}) port.in(one);
   CHECK(port.in(lsr) != 0xff);
@@ -177,7 +155,7 @@ struct Driver {
     port.out(ier, enabled);
   }
 
-  Port& port;
+  TestPort& port;
   uint8_t enabled = 0x05;
   std::string to_send;
   std::string got;
@@ -186,7 +164,7 @@ struct Driver {
 TEST_CASE("Linux finds a 16550A, whether it looks for other chips or not") {
   for (const bool excludes_variants : {false, true}) {
     CAPTURE(excludes_variants);
-    Port port;
+    TestPort port;
     detect(port, excludes_variants);
     CHECK(port.sent.empty());
     start(port);
@@ -196,14 +174,14 @@ TEST_CASE("Linux finds a 16550A, whether it looks for other chips or not") {
 }
 
 TEST_CASE("probe_baud() divides by the divisor that firmware left") {
-  Port port;
+  TestPort port;
   port.out(lcr, port.in(lcr) | 0x80);
   const int divisor = port.in(ier) << 8 | port.in(data);
   CHECK(divisor == 1);
 }
 
 TEST_CASE("an interrupt for each time that there is something to do, and output by interrupts") {
-  Port port;
+  TestPort port;
   detect(port, false);
   start(port);
   port.edge_count = 0;
@@ -223,7 +201,7 @@ TEST_CASE("an interrupt for each time that there is something to do, and output 
 }
 
 TEST_CASE("printk holds interrupts back, and none is lost by it") {
-  Port port;
+  TestPort port;
   detect(port, false);
   start(port);
   Driver driver{.port = port};
@@ -247,7 +225,7 @@ TEST_CASE("printk holds interrupts back, and none is lost by it") {
 }
 
 TEST_CASE("a driver that runs on edges alone gets everything that is typed, in order") {
-  Port port;
+  TestPort port;
   detect(port, false);
   start(port);
   port.edge_count = 0;

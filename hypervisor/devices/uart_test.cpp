@@ -7,36 +7,15 @@
 #include <thread>
 #include <utility>
 
+#include "hypervisor/devices/test_port.h"
+
 namespace vhdkit::hypervisor {
 namespace {
 
-// PC16550D, table II.
-enum Offset : uint16_t { data, ier, iir_or_fcr, lcr, mcr, lsr, msr, scr };
-
-struct Fixture : SerialHost, InterruptLine {
-  Fixture() { ports.add(0x3f8, 8, uart); }
-  void write(std::span<const std::byte> bytes) override {
-    sent.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  }
-  void has_room() override { ++room_count; }
-  void edge() override { ++edge_count; }
-
-  uint8_t in(uint16_t offset) { return uint8_t(ports.read(uint16_t(0x3f8 + offset), 1)); }
-  void out(uint16_t offset, int value) {
-    ports.write(uint16_t(0x3f8 + offset), 1, uint32_t(value));
-  }
-  size_t type(std::string_view text) { return uart.receive(std::as_bytes(std::span(text))); }
-  int edges() { return std::exchange(edge_count, 0); }
-
-  std::string sent;
-  int room_count = 0;
-  int edge_count = 0;
-  Uart uart{*this, *this};
-  Ports ports;
-};
+using namespace testing;
 
 TEST_CASE("Linux finds a 16550A: autoconfig() of its 8250 driver") {
-  Fixture uart;
+  TestPort uart;
   // The interrupt enable register exists, and has four bits.
   uart.out(ier, 0);
   CHECK(uart.in(ier) == 0);
@@ -61,7 +40,7 @@ TEST_CASE("Linux finds a 16550A: autoconfig() of its 8250 driver") {
 }
 
 TEST_CASE("an empty transmitter interrupts whoever asks: serial8250_do_startup()'s test") {
-  Fixture uart;
+  TestPort uart;
   uart.out(ier, 0);
   CHECK((uart.in(lsr) & 0x60) == 0x60);
   uart.out(ier, 0x02);
@@ -80,7 +59,7 @@ TEST_CASE("an empty transmitter interrupts whoever asks: serial8250_do_startup()
 }
 
 TEST_CASE("the divisor latch hides the first two registers, and sends nothing") {
-  Fixture uart;
+  TestPort uart;
   uart.out(lcr, 0x83);
   uart.out(data, 0x0c);
   uart.out(ier, 0x01);
@@ -93,7 +72,7 @@ TEST_CASE("the divisor latch hides the first two registers, and sends nothing") 
 }
 
 TEST_CASE("what is typed waits in the FIFO, as much as there is room for") {
-  Fixture uart;
+  TestPort uart;
   uart.out(iir_or_fcr, 0xc1);  // FIFOs, a trigger level of 14
   uart.out(ier, 0x01);
   CHECK(uart.type("abc") == 3);
@@ -105,24 +84,24 @@ TEST_CASE("what is typed waits in the FIFO, as much as there is room for") {
   std::string got;
   while ((uart.in(lsr) & 0x01) != 0) got += char(uart.in(data));
   CHECK(got == "abc0123456789abc");
-  CHECK(uart.room_count == 1);
+  CHECK(uart.room_count.load() == 1);
   CHECK(uart.in(iir_or_fcr) == 0xc1);
   CHECK(uart.type("def") == 3);
   CHECK(uart.edges() == 1);
   while ((uart.in(lsr) & 0x01) != 0) uart.in(data);
-  CHECK(uart.room_count == 1);  // nobody waits
+  CHECK(uart.room_count.load() == 1);  // nobody waits
 }
 
 TEST_CASE("without FIFOs there is room for one byte") {
-  Fixture uart;
+  TestPort uart;
   CHECK(uart.type("ab") == 1);
   CHECK(uart.in(data) == 'a');
-  CHECK(uart.room_count == 1);
+  CHECK(uart.room_count.load() == 1);
   CHECK(uart.in(data) == 0);
 }
 
 TEST_CASE("received data is told before an empty transmitter, and that one is not lost") {
-  Fixture uart;
+  TestPort uart;
   uart.out(iir_or_fcr, 0x01);
   uart.out(ier, 0x03);
   CHECK(uart.type("a") == 1);
@@ -133,7 +112,7 @@ TEST_CASE("received data is told before an empty transmitter, and that one is no
 }
 
 TEST_CASE("clearing the receiver's FIFO forgets what was typed") {
-  Fixture uart;
+  TestPort uart;
   uart.out(iir_or_fcr, 0x01);
   CHECK(uart.type("abc") == 3);
   uart.out(iir_or_fcr, 0x03);
@@ -141,7 +120,7 @@ TEST_CASE("clearing the receiver's FIFO forgets what was typed") {
 }
 
 TEST_CASE("in loopback bytes come back, and an overrun is told once") {
-  Fixture uart;
+  TestPort uart;
   uart.out(mcr, 0x10);
   uart.out(ier, 0x05);
   uart.out(data, 'a');
@@ -156,7 +135,7 @@ TEST_CASE("in loopback bytes come back, and an overrun is told once") {
 }
 
 TEST_CASE("the other end is always there, and its lines change in loopback only") {
-  Fixture uart;
+  TestPort uart;
   CHECK(uart.in(msr) == 0xb0);  // DCD, DSR, CTS
   uart.out(ier, 0x08);
   uart.out(mcr, 0x10);
@@ -169,7 +148,7 @@ TEST_CASE("the other end is always there, and its lines change in loopback only"
 
 // Table I "UART Reset Configuration".
 TEST_CASE("the registers after a reset") {
-  Fixture uart;
+  TestPort uart;
   constexpr std::pair<Offset, uint8_t> registers[] = {
       {ier, 0}, {iir_or_fcr, 0x01}, {lcr, 0}, {mcr, 0}, {lsr, 0x60}};
   for (const auto& [offset, value] : registers) CHECK(uart.in(offset) == value);
@@ -178,7 +157,7 @@ TEST_CASE("the registers after a reset") {
 }
 
 TEST_CASE("each register has the bits of table II") {
-  Fixture uart;
+  TestPort uart;
   for (int value = 0; value < 256; ++value) {
     CAPTURE(value);
     uart.out(ier, value);
@@ -191,7 +170,7 @@ TEST_CASE("each register has the bits of table II") {
     CHECK(uart.in(lcr) == value);
     uart.out(lcr, 0);  // not the divisor latch
   }
-  Fixture other;
+  TestPort other;
   for (const int value : {0x00, 0xff}) {
     other.out(lsr, value);
     other.out(msr, value);
@@ -201,7 +180,7 @@ TEST_CASE("each register has the bits of table II") {
 }
 
 TEST_CASE("the divisor in one access of 16 bits") {
-  Fixture uart;
+  TestPort uart;
   uart.out(lcr, 0x80);
   uart.ports.write(0x3f8, 2, 0x1234);
   CHECK(uart.ports.read(0x3f8, 2) == 0x1234);
@@ -211,7 +190,7 @@ TEST_CASE("the divisor in one access of 16 bits") {
 
 // 8.5, "Bit 0": the others are not programmed without it, and a change of it clears the FIFOs.
 TEST_CASE("the FIFO control register") {
-  Fixture uart;
+  TestPort uart;
   uart.out(iir_or_fcr, 0xce);
   CHECK(uart.in(iir_or_fcr) == 0x01);
   CHECK(uart.type("ab") == 1);
@@ -234,7 +213,7 @@ TEST_CASE("the trigger levels of the receiver's FIFO are 1, 4, 8 and 14 bytes") 
   constexpr std::pair<int, size_t> levels[] = {{0x01, 1}, {0x41, 4}, {0x81, 8}, {0xc1, 14}};
   for (const auto& [control, level] : levels) {
     CAPTURE(level);
-    Fixture uart;
+    TestPort uart;
     uart.out(iir_or_fcr, control);
     uart.out(ier, 0x01);
     for (size_t count = 1; count <= 16; ++count) {
@@ -255,7 +234,7 @@ TEST_CASE("the trigger levels of the receiver's FIFO are 1, 4, 8 and 14 bytes") 
 
 // Table IV: what ends each cause is the access to its own register, and the next one is told then.
 TEST_CASE("the four causes of an interrupt, one after the other, on a line that stays high") {
-  Fixture uart;
+  TestPort uart;
   uart.out(mcr, 0x10);
   uart.out(data, 'a');
   uart.out(data, 'b');
@@ -280,7 +259,7 @@ TEST_CASE("a cause that is not enabled waits until it is") {
       {0x01, 0x04}, {0x02, 0x02}, {0x04, 0x06}, {0x08, 0}};
   for (const auto& [enable, cause] : causes) {
     CAPTURE(enable);
-    Fixture uart;
+    TestPort uart;
     uart.out(mcr, 0x10);
     uart.out(data, 'a');
     uart.out(data, 'b');
@@ -296,7 +275,7 @@ TEST_CASE("a cause that is not enabled waits until it is") {
 }
 
 TEST_CASE("a byte sent while the transmitter's interrupt waits leaves it waiting") {
-  Fixture uart;
+  TestPort uart;
   uart.out(ier, 0x02);
   CHECK(uart.edges() == 1);
   uart.out(data, 'a');
@@ -314,7 +293,7 @@ TEST_CASE("a byte sent while the transmitter's interrupt waits leaves it waiting
 
 // 8.4, "Bit 1".
 TEST_CASE("a FIFO that is full keeps what it has") {
-  Fixture uart;
+  TestPort uart;
   uart.out(iir_or_fcr, 0x01);
   uart.out(mcr, 0x10);
   for (int i = 0; i < 16; ++i) uart.out(data, i);
@@ -328,7 +307,7 @@ TEST_CASE("a FIFO that is full keeps what it has") {
 // 8.8, "Bit 4": RTS is CTS then, DTR is DSR, OUT1 the ring indicator, OUT2 DCD. 8.9, "Bit 2": of
 // the ring indicator only the end is told.
 TEST_CASE("in loopback the modem's outputs are its inputs") {
-  Fixture uart;
+  TestPort uart;
   uart.out(mcr, 0x10);
   uart.in(msr);
   constexpr std::pair<int, uint8_t> lines[] = {{0x12, 0x11}, {0x11, 0x23}, {0x14, 0x42},
@@ -345,26 +324,26 @@ TEST_CASE("in loopback the modem's outputs are its inputs") {
 }
 
 TEST_CASE("who was sent away in loopback is called when it ends") {
-  Fixture uart;
+  TestPort uart;
   uart.out(iir_or_fcr, 0x01);
   uart.out(mcr, 0x10);
   uart.out(data, 'a');
   CHECK(uart.type("typed") == 0);
   uart.in(data);
-  CHECK(uart.room_count == 0);
+  CHECK(uart.room_count.load() == 0);
   uart.out(mcr, 0);
-  CHECK(uart.room_count == 1);
+  CHECK(uart.room_count.load() == 1);
   CHECK(uart.type("typed") == 5);
 }
 
 TEST_CASE("a FIFO that is cleared has room") {
-  Fixture uart;
+  TestPort uart;
   uart.out(iir_or_fcr, 0x01);
   const std::string text(20, 'x');
   for (const int control : {0x03, 0x00}) {
     CHECK(uart.type(text) == 16);
     uart.out(iir_or_fcr, control);
-    CHECK(std::exchange(uart.room_count, 0) == 1);
+    CHECK(uart.room_count.exchange(0) == 1);
   }
 }
 

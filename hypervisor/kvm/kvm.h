@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "hypervisor/kvm/descriptor.h"
+#include "support/descriptor.h"
 #include "support/result.h"
 
 namespace vhdkit::hypervisor {

@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "hypervisor/devices/serial_line.h"
-#include "hypervisor/kvm/descriptor.h"
 #include "hypervisor/runner/escapes.h"
 #include "hypervisor/runner/raw_terminal.h"
+#include "support/descriptor.h"
 #include "support/result.h"
 
 namespace vhdkit::hypervisor {

@@ -5,7 +5,7 @@
 
 #include <cerrno>
 
-#include "hypervisor/kvm/descriptor.h"
+#include "support/descriptor.h"
 
 namespace vhdkit::hypervisor {
 namespace {

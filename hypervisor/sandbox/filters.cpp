@@ -18,7 +18,7 @@
 #include <span>
 
 #include "hypervisor/kvm/counted_list.h"
-#include "hypervisor/kvm/descriptor.h"
+#include "support/descriptor.h"
 
 namespace vhdkit::hypervisor {
 namespace {

@@ -8,6 +8,7 @@
 #include <random>
 #include <vector>
 
+#include "async/forwarding_file.h"
 #include "async/sim_file.h"
 #include "disk/finding.h"
 #include "disk/layered_disk.h"
@@ -17,7 +18,6 @@
 #include "libvhd/repair.h"
 #include "libvhd/vhd_layer.h"
 #include "tests/support/await.h"
-#include "tests/support/forwarding_file.h"
 #include "vhdx/check.h"
 #include "vhdx/create.h"
 #include "vhdx/resize.h"
@@ -124,7 +124,7 @@ class Story {
     co_return std::make_unique<disk::LayeredDisk>(std::move(layers));
   }
 
-  std::unique_ptr<File> view() { return std::make_unique<ForwardingFile>(*file_); }
+  std::unique_ptr<File> view() { return std::make_unique<async::ForwardingFile>(*file_); }
 
   // A session that ends well.
   Async<void> write_some() {

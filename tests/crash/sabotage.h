@@ -6,7 +6,7 @@
 #include <set>
 #include <string_view>
 
-#include "tests/support/forwarding_file.h"
+#include "async/forwarding_file.h"
 
 namespace vhdkit::tests {
 
@@ -21,7 +21,7 @@ enum class Sabotage {
 Result<Sabotage> parse_sabotage(std::string_view name);
 
 // Loop-bound. Between a VHDX layer and its file; the file outlives it.
-class SabotagedFile final : public ForwardingFile {
+class SabotagedFile final : public async::ForwardingFile {
  public:
   SabotagedFile(File& file, Sabotage sabotage) : ForwardingFile(file), sabotage_(sabotage) {}
 

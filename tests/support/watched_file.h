@@ -5,13 +5,13 @@
 #include <memory>
 #include <optional>
 
-#include "tests/support/forwarding_file.h"
+#include "async/forwarding_file.h"
 
 namespace vhdkit::tests {
 
 // Passes everything on to the file inside. A transfer that fails did happen, and fails only when it
 // ended: with a file of the system, later than others that were started after it.
-class WatchedFile final : public ForwardingFile {
+class WatchedFile final : public async::ForwardingFile {
  public:
   explicit WatchedFile(std::unique_ptr<File> inside)
       : ForwardingFile(*inside), inside_(std::move(inside)) {}

@@ -1,11 +1,11 @@
-// A file that passes everything on: what tests derive from to change one thing.
+// A file that passes everything on: what is derived from to change one thing.
 #pragma once
 
 #include "async/file.h"
 
-namespace vhdkit::tests {
+namespace vhdkit::async {
 
-// The file inside outlives it.
+// The file inside outlives it. Has no descriptor, so that copies take the way through here, too.
 class ForwardingFile : public File {
  public:
   explicit ForwardingFile(File& inside) : file_(inside) {}
@@ -20,7 +20,7 @@ class ForwardingFile : public File {
   }
   Async<void> flush() override { return file_.flush(); }
   Result<void> resize(uint64_t size_bytes) override { return file_.resize(size_bytes); }
-  Result<std::optional<async::FileRange>> next_data(uint64_t file_offset, uint64_t end) override {
+  Result<std::optional<FileRange>> next_data(uint64_t file_offset, uint64_t end) override {
     return file_.next_data(file_offset, end);
   }
   Result<void> punch_hole(uint64_t file_offset, uint64_t length) override {
@@ -32,4 +32,4 @@ class ForwardingFile : public File {
   File& file_;
 };
 
-}  // namespace vhdkit::tests
+}  // namespace vhdkit::async

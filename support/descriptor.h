@@ -5,7 +5,7 @@
 
 #include <utility>
 
-namespace vhdkit::hypervisor {
+namespace vhdkit {
 
 class Descriptor {
  public:
@@ -27,4 +27,4 @@ class Descriptor {
   int number_ = -1;
 };
 
-}  // namespace vhdkit::hypervisor
+}  // namespace vhdkit
