@@ -1,6 +1,7 @@
 #include "image/open_file.h"
 
 #include "disk/raw_layer.h"
+#include "image/guessed_raw_file.h"
 #include "image/gzip_file.h"
 #include "image/probe.h"
 #include "image/qcow2_layer.h"
@@ -46,6 +47,8 @@ Async<OpenedFile> open_file(async::Loop& loop, const std::string& path, FileOpti
     co_return std::move(opened);
   }
   opened.format = format ? *format : probed->format;
+  if (opened.format == Format::raw && options.writable)
+    opened.file = std::make_unique<GuessedRawFile>(std::move(opened.file));
   co_return std::move(opened);
 }
 

@@ -28,7 +28,8 @@ struct FileOptions {
 };
 
 // Opens the file and finds its format, unless it is given. A gzip file is unpacked
-// while it is read, unless it is said to be raw: then its bytes are taken as they lie there.
+// while it is read, unless it is said to be raw: then its bytes are taken as they lie there. A file
+// that is raw for want of anything else, and is opened for writing, stays so (GuessedRawFile).
 // Errors: not_found, permission, unsupported (no regular file or block device), io; as probe()
 // and open_gzip_file(); for writing also busy, and unsupported for gzip.
 Async<OpenedFile> open_file(async::Loop& loop, const std::string& path, FileOptions options);

@@ -14,6 +14,7 @@ namespace {
 using Bytes = std::span<const std::byte>;
 
 constexpr size_t sector_bytes = libvhd::sector_bytes;
+static_assert(probed_bytes == sector_bytes);
 
 bool begins_with(Bytes bytes, std::string_view magic) {
   return bytes.size() >= magic.size() && std::memcmp(bytes.data(), magic.data(), magic.size()) == 0;
@@ -50,19 +51,23 @@ bool has_vhd_cookie(Bytes head, Bytes tail) {
 
 }  // namespace
 
+Result<Probed> probe_ends(Bytes head, Bytes tail, uint64_t file_bytes, const std::string& name) {
+  if (const Magic* magic = magic_of(head)) {
+    if (!is_whole_fixed_vhd(tail, file_bytes)) return magic->meaning;
+    return fail(Errc::invalid_argument,
+                name + ": the head is that of " + std::string(magic->name) +
+                    ", the tail a fixed VHD's footer; say with -f which it is");
+  }
+  return Probed{.format = has_vhd_cookie(head, tail) ? Format::vhd : Format::raw};
+}
+
 Async<Probed> probe(File& file) {
-  const size_t length = size_t(std::min<uint64_t>(sector_bytes, file.size_bytes()));
+  const size_t length = size_t(std::min<uint64_t>(probed_bytes, file.size_bytes()));
   std::vector<std::byte> head(length);
   std::vector<std::byte> tail(length);
   CO_TRY(co_await file.read(0, head));
   CO_TRY(co_await file.read(file.size_bytes() - length, tail));
-  if (const Magic* magic = magic_of(head)) {
-    if (!is_whole_fixed_vhd(tail, file.size_bytes())) co_return magic->meaning;
-    co_return fail(Errc::invalid_argument,
-                   file.name() + ": the head is that of " + std::string(magic->name) +
-                       ", the tail a fixed VHD's footer; say with -f which it is");
-  }
-  co_return Probed{.format = has_vhd_cookie(head, tail) ? Format::vhd : Format::raw};
+  co_return probe_ends(head, tail, file.size_bytes(), file.name());
 }
 
 }  // namespace vhdkit::image

@@ -1,6 +1,8 @@
 // Which format a file has, by its content: first the head, then the tail.
 #pragma once
 
+#include <span>
+
 #include "async/file.h"
 #include "image/format.h"
 
@@ -19,5 +21,11 @@ struct Probed {
 // tail another: a guest that writes a header into its first sector must not choose how its disk is
 // read. io.
 Async<Probed> probe(File& file);
+
+// How many bytes at the head, and at the tail, decide; of a shorter file all do.
+inline constexpr size_t probed_bytes = 512;
+// The same for a file of this size with these ends. what: the file's name, for errors.
+Result<Probed> probe_ends(std::span<const std::byte> head, std::span<const std::byte> tail,
+                          uint64_t file_bytes, const std::string& name);
 
 }  // namespace vhdkit::image

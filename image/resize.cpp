@@ -6,6 +6,7 @@
 #include "image/new_file.h"
 #include "image/open_file.h"
 #include "image/parent_edit.h"
+#include "image/probe.h"
 #include "image/transfer.h"
 #include "libvhd/resize.h"
 #include "support/checked.h"
@@ -49,10 +50,28 @@ Async<void> check_children(async::Loop& loop, Image& image) {
                              image.path(), children.front()));
 }
 
+// What nobody said to be raw has to pass for it with its new end, too.
+Async<void> check_still_raw(File& file, uint64_t size_bytes) {
+  if (size_bytes >= file.size_bytes()) co_return Result<void>();
+  std::vector<std::byte> head(size_t(std::min<uint64_t>(probed_bytes, size_bytes)));
+  std::vector<std::byte> tail(head.size());
+  CO_TRY(co_await file.read(0, head));
+  CO_TRY(co_await file.read(size_bytes - tail.size(), tail));
+  CO_TRY_LET(const Probed probed, probe_ends(head, tail, size_bytes, file.name()));
+  if (probed.format == Format::raw) co_return Result<void>();
+  co_return fail(Errc::invalid_argument,
+                 fmt::format("{}: at the new end lies what looks like the footer of a {}; say with "
+                             "-f raw that it is content",
+                             file.name(), format_name(probed.format)));
+}
+
 Async<void> resize_raw(async::Loop& loop, const std::string& path, const NewSize& size) {
   FileOptions options{.format = std::nullopt, .writable = true};
   if (size.is_said_raw) options.format = Format::raw;
   CO_TRY_LET(const OpenedFile opened, co_await open_file(loop, path, options));
+  if (!size.is_said_raw) {
+    CO_TRY(co_await check_still_raw(*opened.file, size.size_bytes));
+  }
   CO_TRY(opened.file->resize(size.size_bytes));
   co_return co_await opened.file->flush();
 }

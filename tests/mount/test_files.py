@@ -55,6 +55,24 @@ def test_gpt_and_sectors_of_4096_bytes(tmp_path, folder):
     assert run_ok("hash", image).out.split()[0] == run_ok("hash", raw).out.split()[0]
 
 
+def test_a_disk_that_only_passes_for_raw_gets_no_header(tmp_path, disk, folder):
+    """Whoever opens it next without naming a format would read whatever its guest chose as a parent."""
+    run_ok("create", "-q", "-f", "vhdx", tmp_path / "parent.vhdx", "10M")
+    run_ok("create", "-q", "-f", "vhdx", "-b", tmp_path / "parent.vhdx", tmp_path / "child.vhdx")
+    header = (tmp_path / "child.vhdx").read_bytes()[:4096]
+    before = fingerprint(disk)
+    with mounted(disk, folder), open(folder / "disk", "r+b", buffering=0) as file:
+        with pytest.raises(OSError) as refused:
+            file.write(header)
+            os.fsync(file.fileno())
+        assert refused.value.errno in (errno.EACCES, errno.EPERM)
+    assert fingerprint(disk) == before
+    with mounted(disk, folder, "-o", "format=raw"):
+        with open(folder / "disk", "r+b") as file:
+            file.write(header)
+    assert disk.read_bytes()[:4096] == header
+
+
 def make_gpt(path, sector_bytes, partitions):
     """A primary table, as UEFI's specification has it, chapter 5; the backup is left out."""
     import struct

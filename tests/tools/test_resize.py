@@ -151,6 +151,21 @@ def test_a_differencing_vhd_keeps_its_parents_size(tmp_path):
     assert fingerprint(child) == mark
 
 
+def test_a_footer_that_lies_at_the_new_end_of_a_raw_disk(tmp_path):
+    """A guest may have put it there and wait; nobody said that the file is raw."""
+    vhd = tmp_path / "parent.vhd"
+    run_ok("create", "-q", "-f", "vhd", vhd, "10M")
+    disk = tmp_path / "disk.raw"
+    disk.write_bytes(bytes(4 * MIB) + vhd.read_bytes()[:512] + bytes(4 * MIB))
+    before = fingerprint(disk)
+    refused = run("resize", "--shrink", disk, str(4 * MIB + 512))
+    assert refused.code == 1
+    assert "disk.raw: at the new end lies what looks like the footer of a vhd" in refused.err
+    assert fingerprint(disk) == before
+    run_ok("resize", "-q", "--shrink", "-f", "raw", disk, str(4 * MIB + 512))
+    assert disk.stat().st_size == 4 * MIB + 512
+
+
 def test_other_formats_are_refused(tmp_path):
     qcow2, packed = tmp_path / "a.qcow2", tmp_path / "a.raw.gz"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(qcow2), "8M"], check=True)
