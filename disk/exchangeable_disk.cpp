@@ -15,7 +15,9 @@ async::Task<void> ExchangeableDisk::hold() {
 }
 
 void ExchangeableDisk::go_on(Disk& behind) {
+  assert(behind.geometry().logical_sector_bytes == geometry_.logical_sector_bytes);
   behind_ = &behind;
+  geometry_ = behind.geometry();
   let_in();
 }
 

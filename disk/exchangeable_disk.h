@@ -11,7 +11,9 @@ namespace vhdkit::disk {
 
 // Passes requests on to the disk behind it. To put another one there: hold(), so that no request
 // runs and those that come wait, then go_on() with the other one, which shows the same content.
-// What waited goes on there, in the order in which it came; nobody notices but for the time.
+// What waited goes on there, in the order in which it came; nobody notices but for the time, and
+// for the size where that is another one: what lies behind a smaller end is out of range, also for
+// requests that waited.
 class ExchangeableDisk final : public Disk {
  public:
   // The disk behind outlives its time there.
@@ -23,7 +25,7 @@ class ExchangeableDisk final : public Disk {
   // Returns when no request runs any more; new ones wait from this call on. REQUIRES: it is not
   // held.
   async::Task<void> hold();
-  // REQUIRES: it is held; the disk has the same geometry.
+  // REQUIRES: it is held; the disk has the same geometry, but for its size.
   void go_on(Disk& behind);
   // There is no disk any more: what waits, and all that comes, fails with this. REQUIRES: held.
   void fail_all(Error error);

@@ -156,5 +156,34 @@ TEST_CASE("a disk that was taken away fails what waits and what comes") {
   REQUIRE_OK(tests::await(take_away()));
 }
 
+Async<void> change_size() {
+  RamDisk large(geometry);
+  RamDisk small({.size_bytes = sector, .read_only = false});
+  ExchangeableDisk disk(large);
+  async::TaskGroup group;
+  bool is_held = false;
+  group.start(hold(disk, is_held));
+  const Sector one = filled(1);
+  Result<void> within;
+  Result<void> behind;
+  group.start(keep(disk.write(0, std::span<const std::byte>(one)), within));
+  group.start(keep(disk.write(sector, std::span<const std::byte>(one)), behind));
+  disk.go_on(small);
+  CO_TRY(co_await group.finish());
+  REQUIRE_OK(within);
+  REQUIRE_FAILS(Errc::out_of_range, "", behind);
+  CHECK(disk.geometry().size_bytes == sector);
+  const auto further = co_await disk.zero(sector, sector);
+  REQUIRE_FAILS(Errc::out_of_range, "", further);
+  // And larger again.
+  group.start(hold(disk, is_held));
+  disk.go_on(large);
+  CO_TRY(co_await group.finish());
+  CHECK(disk.geometry().size_bytes == geometry.size_bytes);
+  co_return co_await disk.write(geometry.size_bytes - sector, std::span<const std::byte>(one));
+}
+
+TEST_CASE("a disk in its place has a size of its own") { REQUIRE_OK(tests::await(change_size())); }
+
 }  // namespace
 }  // namespace vhdkit::disk

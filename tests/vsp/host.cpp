@@ -149,6 +149,12 @@ Result<void> Host::exchange(uint8_t lun, const std::shared_ptr<disk::Disk>& view
   return result;
 }
 
+Result<void> Host::change_capacity(uint8_t lun, std::vector<storvsp::Controller::DiskView> views) {
+  Result<void> result;
+  control_->worker().run([&] { result = controller_->change_capacity(lun, std::move(views)); });
+  return result;
+}
+
 Result<void> Host::detach(uint8_t lun) {
   Result<void> result;
   control_->worker().run([&] { result = controller_->detach(lun); });

@@ -79,6 +79,7 @@ class Host {
   Result<void> detach(uint8_t lun);
   // view: for every worker.
   Result<void> exchange(uint8_t lun, const std::shared_ptr<disk::Disk>& view);
+  Result<void> change_capacity(uint8_t lun, std::vector<storvsp::Controller::DiskView> views);
   void rescind();
   std::string report();
   std::vector<std::string> log();

@@ -4,6 +4,7 @@
 #include <random>
 #include <thread>
 
+#include "disk/exchangeable_disk.h"
 #include "disk/ram_disk.h"
 #include "tests/support/await.h"
 #include "tests/vsp/guest.h"
@@ -400,6 +401,67 @@ TEST_CASE("a disk that knows one loop is reached from the channels of all worker
   CHECK(beyond.srb_status == srb_error_with_sense);
   const Bytes synchronize_cache = bytes({0x35, 0, 0, 0, 0, 0, 0, 0, 0, 0});
   CHECK(channels.list[0]->execute({}, synchronize_cache).scsi_status == good);
+}
+
+Async<void> hold(disk::ExchangeableDisk& disk) {
+  co_await disk.hold();
+  co_return Result<void>();
+}
+
+// By READ CAPACITY(16), on the worker of this channel.
+uint64_t capacity_of(Guest& guest, GuestChannel& channel, const GuestBuffer& buffer) {
+  const Bytes read_capacity = bytes({0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0});
+  REQUIRE(channel.execute({}, read_capacity, GuestChannel::read, buffer).srb_status == srb_success);
+  const Bytes capacity = guest.content(buffer);
+  uint64_t last_block = 0;
+  for (const std::byte byte : std::span(capacity).first(8))
+    last_block = last_block << 8 | uint64_t(byte);
+  return (last_block + 1) * 512;
+}
+
+TEST_CASE("another capacity is seen by all workers, and the guest is told") {
+  constexpr uint64_t small_bytes = disk_bytes / 2;
+  disk::RamDisk large(disk::Geometry{.size_bytes = disk_bytes});
+  disk::RamDisk small(disk::Geometry{.size_bytes = small_bytes});
+  Host host({.worker_count = 3, .controller = {.max_sub_channel_count = 2}});
+  const auto disk = std::make_shared<disk::ExchangeableDisk>(large);
+  REQUIRE_OK(host.attach(
+      0, {.unit = make_unit(), .views = storvsp::views_of(disk, 1, host.workers()), .shares = {}}));
+  Channels channels(host, 2);
+  const GuestBuffer buffer = channels.guest.take_buffer(4096);
+  const GuestBuffer answer = channels.guest.take_buffer(32);
+  const Bytes behind_end = read_10(small_bytes / 512, 8);
+  for (const auto& channel : channels.list) {
+    CHECK(capacity_of(channels.guest, *channel, answer) == disk_bytes);
+    CHECK(channel->execute({}, behind_end, GuestChannel::read, buffer).srb_status == srb_success);
+  }
+  const auto is_out_of_range = [&](GuestChannel& channel) {
+    const auto beyond = channel.execute({}, behind_end, GuestChannel::read, buffer);
+    REQUIRE(beyond.sense.size() >= 14);
+    return beyond.srb_status == srb_error_with_sense && beyond.sense[2] == std::byte{5} &&
+           beyond.sense[12] == std::byte{0x21};
+  };
+
+  REQUIRE_OK(host.worker(1).await([&] { return hold(*disk); }));
+  host.worker(1).run([&] { disk->go_on(small); });
+  // Of views that have the old size, too.
+  for (const auto& channel : channels.list) CHECK(is_out_of_range(*channel));
+
+  REQUIRE_OK(host.change_capacity(0, storvsp::views_of(disk, 1, host.workers())));
+  CHECK(channels.list[0]->receive().packet.get<uint32_t>(0) == 11);
+  // The guest is one initiator, on whichever channel.
+  const auto told = channels.list[2]->execute({}, test_unit_ready);
+  REQUIRE(told.sense.size() >= 14);
+  CHECK(told.srb_status == srb_error_with_sense);
+  CHECK(told.sense[2] == std::byte{6});
+  CHECK(told.sense[12] == std::byte{0x2a});
+  CHECK(told.sense[13] == std::byte{0x09});
+  for (const auto& channel : channels.list) {
+    CHECK(capacity_of(channels.guest, *channel, answer) == small_bytes);
+    CHECK(is_out_of_range(*channel));
+  }
+  REQUIRE_FAILS(Errc::not_found, "LUN 5",
+                host.change_capacity(5, storvsp::views_of(disk, 1, host.workers())));
 }
 
 TEST_CASE("completions that find no room wait until the guest makes some") {

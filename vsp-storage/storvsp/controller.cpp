@@ -94,6 +94,13 @@ Result<void> Controller::exchange(uint8_t lun, std::vector<DiskView> views) {
   return {};
 }
 
+Result<void> Controller::change_capacity(uint8_t lun, std::vector<DiskView> views) {
+  TRY(exchange(lun, std::move(views)));
+  target_.find(lun)->capacity_changed();
+  announce_units();
+  return {};
+}
+
 void Controller::announce_units() {
   if (const auto first = ports_.find(0); first != ports_.end()) first->second->announce_units();
 }

@@ -57,6 +57,9 @@ class Controller final {
   // The unit's disk is another one from now on; requests that run are finished with the views that
   // they have. The guest is told by the unit, if at all. Errors: not_found.
   Result<void> exchange(uint8_t lun, std::vector<DiskView> views);
+  // The unit's disk has another size, which these views show. The guest is told: by the unit, whose
+  // attention it meets at its next command, and as when units come, so that it sends one.
+  Result<void> change_capacity(uint8_t lun, std::vector<DiskView> views);
 
   // As JSON: channels and units with what was counted of them.
   std::string report() const;

@@ -7,7 +7,7 @@ namespace vhdkit::storvsp {
 
 // Views of a disk for all workers: the disk itself for its owner, for the others one that hands
 // every request over and waits for it; the payload still goes straight between the guest's memory
-// and the file. The disk's size is what it was then.
+// and the file. The disk's size is what it was then: for another one, make others.
 //
 // owner: the number of the worker whose loop the disk is bound to; it, and the others, outlive the
 // views. The disk is let go of on its owner's thread.
