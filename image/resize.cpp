@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
+
 #include "image/known_children.h"
 #include "image/new_file.h"
 #include "image/open_file.h"
@@ -38,6 +40,25 @@ Result<void> check_size(Image& image, const ResizeOptions& options, const Resize
               fmt::format("{}: {} bytes are less than the disk's {}: what lies behind the new end "
                           "would be lost; --shrink allows it",
                           image.path(), report.new_bytes, report.old_bytes));
+}
+
+// What has no other size, whichever is wanted.
+Result<void> check_kind(Image& image) {
+  std::error_code ignored;
+  if (image.format() == Format::raw && std::filesystem::is_block_file(image.path(), ignored))
+    return fail(Errc::unsupported, image.path() + ": is a device, which has the size that it has");
+  if (image.format() == Format::vhd && image.disk().layer(0).parent() != nullptr)
+    return fail(
+        Errc::unsupported,
+        image.path() + ": a differencing VHD has its parent's size: Windows opens no other");
+  return {};
+}
+
+NewSize wanted_size(Image& image, const ResizeReport& report) {
+  disk::LayeredDisk& disk = image.disk();
+  NewSize size{.size_bytes = report.new_bytes};
+  if (disk.layer_count() > 1) size.parent_bytes = disk.layer(1).geometry().size_bytes;
+  return size;
 }
 
 Async<void> check_children(async::Loop& loop, Image& image) {
@@ -125,6 +146,17 @@ Async<void> resize_file(async::Loop& loop, const std::string& path, Format forma
   co_return co_await vhdx::resize(std::move(file), options);
 }
 
+Async<ResizeReport> plan_resize(async::Loop& loop, Image& image, const ResizeOptions& options) {
+  ResizeReport report{.old_bytes = image.disk().geometry().size_bytes};
+  CO_TRY_LET(report.new_bytes, new_size(image.path(), report.old_bytes, options.size));
+  CO_TRY(check_size(image, options, report));
+  CO_TRY(check_kind(image));
+  const NewSize size = wanted_size(image, report);
+  CO_TRY(check_resize(image.path(), image.format(), image.disk().layer(0), size));
+  CO_TRY(co_await check_children(loop, image));
+  co_return report;
+}
+
 Async<ResizeReport> resize(async::Loop& loop, const std::string& path, const ResizeOptions& options,
                            const OpenOptions& open_options, Progress* progress) {
   ResizeReport report;
@@ -133,21 +165,12 @@ Async<ResizeReport> resize(async::Loop& loop, const std::string& path, const Res
   bool is_fixed = false;
   {
     CO_TRY_LET(const auto image, co_await Image::open(loop, path, open_options));
-    disk::LayeredDisk& disk = image->disk();
-    format = image->format();
-    report.old_bytes = disk.geometry().size_bytes;
-    CO_TRY_LET(report.new_bytes, new_size(path, report.old_bytes, options.size));
-    CO_TRY(check_size(*image, options, report));
-    size.size_bytes = report.new_bytes;
+    CO_TRY_LET(report, co_await plan_resize(loop, *image, options));
+    CO_TRY(co_await image->disk().layer(0).audit());
+    size = wanted_size(*image, report);
     size.is_said_raw = open_options.format == Format::raw;
-    if (disk.layer_count() > 1) size.parent_bytes = disk.layer(1).geometry().size_bytes;
-    if (format == Format::vhd && disk.layer(0).parent() != nullptr)
-      co_return fail(Errc::unsupported,
-                     path + ": a differencing VHD has its parent's size: Windows opens no other");
-    CO_TRY(check_resize(path, format, disk.layer(0), size));
-    CO_TRY(co_await check_children(loop, *image));
-    CO_TRY(co_await disk.layer(0).audit());
-    is_fixed = is_fixed_vhd(format, disk.layer(0));
+    format = image->format();
+    is_fixed = is_fixed_vhd(format, image->disk().layer(0));
   }
   if (report.new_bytes != report.old_bytes)
     CO_TRY(co_await resize_file(loop, path, format, is_fixed, size, progress));

@@ -35,10 +35,15 @@ struct ResizeReport {
 // differencing VHDX may have any size.
 //
 // Errors, with nothing changed: invalid_argument (a size that the format cannot have; a smaller one
-// without shrink; known children); unsupported (another format, gzip, a differencing VHD, and what
-// the formats refuse); busy; as Image::open(). Later: io, no_space; interrupted, of a fixed VHD.
+// without shrink; known children); unsupported (another format, gzip, a device, a differencing VHD,
+// and what the formats refuse); busy; as Image::open(). Later: io, no_space; interrupted, of a
+// fixed VHD.
 Async<ResizeReport> resize(async::Loop& loop, const std::string& path, const ResizeOptions& options,
                            const OpenOptions& open_options, Progress* progress);
+
+// What resize() would do to an image that is open already, for writing too; reads nothing of it.
+// Errors: resize()'s with nothing changed, but for those that a look into its tables finds.
+Async<ResizeReport> plan_resize(async::Loop& loop, Image& image, const ResizeOptions& options);
 
 // What resize() and merge() both do, once everything else is checked.
 struct NewSize {

@@ -103,6 +103,15 @@ std::string added_disk_text(const Json& added) {
   return "disk " + text_of(member(added, "disk")) + "\n";
 }
 
+std::string resized_disk_text(const Json& resized) {
+  const auto size = [&](const char* key) {
+    const Json& value = member(resized, key);
+    return value.is_number_unsigned() ? size_text(value.get<uint64_t>()) : "";
+  };
+  return "disk " + text_of(member(resized, "disk")) + ": " + size("old-virtual-size") + " -> " +
+         size("virtual-size") + "\n";
+}
+
 std::string snapshots_text(const Json& snapshots) {
   std::string text;
   for (const Json& one : member(snapshots, "snapshots"))

@@ -12,6 +12,7 @@ namespace vhdkit::tools {
 std::string status_text(const Json& status);
 std::string counters_text(const Json& counters);
 std::string added_disk_text(const Json& added);
+std::string resized_disk_text(const Json& resized);
 std::string snapshots_text(const Json& snapshots);
 
 }  // namespace vhdkit::tools

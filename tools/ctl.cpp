@@ -20,6 +20,8 @@ constexpr Example examples[] = {
     {"What does the guest of vhd-run --control /run/guest.ctl do?",
      "vhd ctl /run/guest.ctl status"},
     {"One more disk", "vhd ctl /run/guest.ctl add-disk data.vhdx"},
+    {"10 GiB more for the first disk; then the guest's file system may grow",
+     "vhd ctl /run/guest.ctl resize-disk 0 +10G"},
     {"A backup of a running guest's disks: the parents stay as they are now",
      "vhd ctl --freeze /run/guest.ctl snapshot"},
     {"What was counted, for a program", "vhd ctl --output=json /run/guest.ctl counters"},
@@ -36,7 +38,7 @@ constexpr ExitCode exit_codes[] = {
 };
 constexpr Page ctl_page = {
     .summary = "tells and changes what a running guest's machine does",
-    .synopsis = "[OPTION...] SOCKET COMMAND [ARGUMENT]",
+    .synopsis = "[OPTION...] SOCKET COMMAND [ARGUMENT...]",
     .description =
         "Speaks to vhd-run through the socket of its --control. Returns when the command was "
         "done.\n\n"
@@ -59,6 +61,14 @@ constexpr Page ctl_page = {
         "while the guest runs; the image that was there stays as it is, as after a crash. With "
         "--freeze the guest's file systems are consistent in it, which its hv_vss_daemon sees to. "
         "vhd merge puts the child back, once the guest is off.\n\n"
+        "resize-disk DISK [+|-]SIZE: as vhd resize does it, while the guest runs and is told; "
+        "Linux "
+        "takes the new size at once. What the guest asks for waits meanwhile: while a fixed VHD is "
+        "copied, if its file system does not share content, that takes long. A smaller size needs "
+        "--shrink; make the guest's file system smaller first. An undo disk is resized in its "
+        "disk's place: merged, it gives the disk its size, so it may become larger than the disk "
+        "and, with --undo merge, not smaller. Refused are disks that are read-only, devices, "
+        "differencing VHDs, and images that have children.\n\n"
         "insert-media FILE, eject-media: an ISO image in the machine's DVD drive.\n\n"
         "The socket takes JSON lines from any program: {\"id\": 1, \"command\": \"status\"} is "
         "answered with {\"id\": 1, \"result\": {...}} or with an \"error\" that has \"kind\" and "
@@ -67,7 +77,7 @@ constexpr Page ctl_page = {
     .exit_codes = exit_codes,
 };
 
-enum class Takes : uint8_t { nothing, new_disk, disk, perhaps_disk, file };
+enum class Takes : uint8_t { nothing, new_disk, disk, perhaps_disk, disk_and_size, file };
 
 // Not a command of the runner's: it asks for others, again and again.
 constexpr std::string_view top_name = "top";
@@ -79,13 +89,21 @@ struct Command {
 };
 
 constexpr Command commands[] = {
-    {"status", Takes::nothing, status_text}, {"counters", Takes::nothing, counters_text},
-    {top_name, Takes::nothing, nullptr},     {"pause", Takes::nothing, nullptr},
-    {"resume", Takes::nothing, nullptr},     {"shut-down", Takes::nothing, nullptr},
-    {"restart", Takes::nothing, nullptr},    {"power-off", Takes::nothing, nullptr},
-    {"reset", Takes::nothing, nullptr},      {"add-disk", Takes::new_disk, added_disk_text},
-    {"remove-disk", Takes::disk, nullptr},   {"snapshot", Takes::perhaps_disk, snapshots_text},
-    {"insert-media", Takes::file, nullptr},  {"eject-media", Takes::nothing, nullptr},
+    {"status", Takes::nothing, status_text},
+    {"counters", Takes::nothing, counters_text},
+    {top_name, Takes::nothing, nullptr},
+    {"pause", Takes::nothing, nullptr},
+    {"resume", Takes::nothing, nullptr},
+    {"shut-down", Takes::nothing, nullptr},
+    {"restart", Takes::nothing, nullptr},
+    {"power-off", Takes::nothing, nullptr},
+    {"reset", Takes::nothing, nullptr},
+    {"add-disk", Takes::new_disk, added_disk_text},
+    {"remove-disk", Takes::disk, nullptr},
+    {"snapshot", Takes::perhaps_disk, snapshots_text},
+    {"resize-disk", Takes::disk_and_size, resized_disk_text},
+    {"insert-media", Takes::file, nullptr},
+    {"eject-media", Takes::nothing, nullptr},
 };
 
 Result<const Command*> find_command(const std::string& name) {
@@ -122,23 +140,53 @@ Json disk_name(const std::string& name) {
   return absolute(name);
 }
 
-Result<Json> parameters_of(const Command& command, const std::optional<std::string>& argument) {
-  const bool takes_one = command.takes != Takes::nothing;
-  if (argument && !takes_one)
+// The words behind a command.
+struct Words {
+  std::optional<std::string> argument;
+  std::optional<std::string> size;
+};
+
+std::string_view missing(const Command& command, const Words& words) {
+  if (words.argument) return command.takes == Takes::disk_and_size && !words.size ? "a size" : "";
+  switch (command.takes) {
+    case Takes::nothing:
+    case Takes::perhaps_disk:
+      return "";
+    case Takes::disk:
+    case Takes::disk_and_size:
+      return "a disk";
+    case Takes::new_disk:
+    case Takes::file:
+      return "a file";
+  }
+  __builtin_unreachable();
+}
+
+Result<void> check_words(const Command& command, const Words& words) {
+  if (words.argument && command.takes == Takes::nothing)
     return fail(Errc::invalid_argument, fmt::format("{} takes no argument", command.name));
-  if (!argument && takes_one && command.takes != Takes::perhaps_disk)
-    return fail(Errc::invalid_argument,
-                fmt::format("{} needs {}", command.name,
-                            command.takes == Takes::disk ? "a disk" : "a file"));
-  if (!argument) return Json::object();
+  if (words.size && command.takes != Takes::disk_and_size)
+    return fail(Errc::invalid_argument, fmt::format("{} takes one argument", command.name));
+  if (const auto what = missing(command, words); !what.empty())
+    return fail(Errc::invalid_argument, fmt::format("{} needs {}", command.name, what));
+  return {};
+}
+
+Result<Json> parameters_of(const Command& command, const Words& words) {
+  TRY(check_words(command, words));
+  if (!words.argument) return Json::object();
   switch (command.takes) {
     case Takes::new_disk:
-      return Json{{"disk", absolute_words(*argument)}};
+      return Json{{"disk", absolute_words(*words.argument)}};
     case Takes::disk:
     case Takes::perhaps_disk:
-      return Json{{"disk", disk_name(*argument)}};
+      return Json{{"disk", disk_name(*words.argument)}};
+    case Takes::disk_and_size: {
+      TRY(parse_size_change(*words.size));
+      return Json{{"disk", disk_name(*words.argument)}, {"size", *words.size}};
+    }
     case Takes::file:
-      return Json{{"filename", absolute(*argument)}};
+      return Json{{"filename", absolute(*words.argument)}};
     case Takes::nothing:
       break;
   }
@@ -180,8 +228,12 @@ class Ctl final : public Verb {
   void declare(Arguments& arguments) override {
     arguments.positional("SOCKET", socket_, "The machine's control socket.");
     arguments.positional("COMMAND", command_, "What it shall do.");
-    arguments.optional_positional("ARGUMENT", into(argument_), "Of the command.");
+    arguments.optional_positional("ARGUMENT", into(words_.argument), "Of the command.");
+    arguments.optional_positional("SIZE", into(words_.size),
+                                  "Of resize-disk: bytes, or with K, M, G, T behind them; + and -: "
+                                  "by that much.");
     arguments.flag("--freeze", freezes_, "With snapshot: freeze the guest's file systems for it.");
+    arguments.flag("--shrink", shrinks_, "With resize-disk: allow a smaller size.");
     arguments.option("-n,--count", "COUNT", count_into(count_),
                      "With top: end after so many intervals.");
     arguments.option("--interval", "SECONDS", interval_into(interval_),
@@ -191,9 +243,10 @@ class Ctl final : public Verb {
 
   Result<int> run(async::Loop&) override {
     TRY_LET(const Command* const command, find_command(command_));
-    TRY_LET(Json parameters, parameters_of(*command, argument_));
+    TRY_LET(Json parameters, parameters_of(*command, words_));
     TRY(check_options(*command));
     if (freezes_) parameters["freeze"] = true;
+    if (shrinks_) parameters["shrink"] = true;
     TRY_LET(ControlClient client, ControlClient::connect(socket_));
     if (command->name == top_name) return run_top(client, top_options());
     TRY_LET(const ControlAnswer answer, client.ask(command->name, parameters));
@@ -218,6 +271,8 @@ class Ctl final : public Verb {
   Result<void> check_options(const Command& command) const {
     if (freezes_ && command.takes != Takes::perhaps_disk)
       return fail(Errc::invalid_argument, "--freeze belongs to snapshot");
+    if (shrinks_ && command.takes != Takes::disk_and_size)
+      return fail(Errc::invalid_argument, "--shrink belongs to resize-disk");
     if (output_.svg && command.name != "counters")
       return fail(Errc::invalid_argument, "--output=svg belongs to counters");
     const bool is_top = command.name == top_name;
@@ -236,8 +291,9 @@ class Ctl final : public Verb {
 
   std::string socket_;
   std::string command_;
-  std::optional<std::string> argument_;
+  Words words_;
   bool freezes_ = false;
+  bool shrinks_ = false;
   std::optional<uint64_t> count_;
   std::optional<std::chrono::duration<double>> interval_;
   OutputArguments output_;

@@ -81,6 +81,16 @@ Result<uint64_t> parse_size(std::string_view text) {
   return *sum;
 }
 
+Result<image::SizeChange> parse_size_change(std::string_view text) {
+  using Kind = image::SizeChange::Kind;
+  image::SizeChange change;
+  if (text.starts_with('+')) change.kind = Kind::by_more;
+  if (text.starts_with('-')) change.kind = Kind::by_less;
+  if (change.kind != Kind::to) text.remove_prefix(1);
+  TRY_LET(change.bytes, parse_size(text));
+  return change;
+}
+
 Take size_into(uint64_t& target) {
   return [&target](const std::string& value) -> Result<void> {
     TRY_LET(target, parse_size(value));

@@ -7,6 +7,7 @@
 
 #include "image/image.h"
 #include "image/profile.h"
+#include "image/resize.h"
 #include "tools/arguments.h"
 #include "tools/progress_bar.h"
 
@@ -15,6 +16,10 @@ namespace vhdkit::tools {
 // Bytes: "4096", "10G", "1.5GiB", "20GB". K M G T P E, of either case, count in powers of 1024,
 // whatever stands behind them (GB is GiB). Errors: invalid_argument.
 Result<uint64_t> parse_size(std::string_view text);
+
+// As vhd resize takes it: a size, or by how much a disk gets larger or smaller: "+1G", "-512M".
+// Errors: invalid_argument.
+Result<image::SizeChange> parse_size_change(std::string_view text);
 
 Take size_into(uint64_t& target);
 Take format_into(std::optional<image::Format>& target);

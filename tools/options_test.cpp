@@ -74,6 +74,27 @@ TEST_CASE("what is no size is refused with its reason") {
   }
 }
 
+TEST_CASE("a disk's new size, or by how much it changes") {
+  using Kind = image::SizeChange::Kind;
+  const struct {
+    const char* text;
+    Kind kind;
+    uint64_t bytes;
+  } cases[] = {
+      {"4096", Kind::to, 4096}, {"+1G", Kind::by_more, GiB}, {"-512M", Kind::by_less, 512 * MiB}};
+  for (const auto& test : cases) {
+    CAPTURE(test.text);
+    const auto change = parse_size_change(test.text);
+    REQUIRE_OK(change);
+    CHECK(change->kind == test.kind);
+    CHECK(change->bytes == test.bytes);
+  }
+  for (const char* const text : {"", "+", "-", "+-1G", "--1G", " 1G", "1G+"}) {
+    CAPTURE(text);
+    REQUIRE_FAILS(Errc::invalid_argument, "is no size", parse_size_change(text));
+  }
+}
+
 TEST_CASE("commas part the items of -o, two of them are one of a value") {
   using Parts = std::vector<std::string>;
   CHECK(split_at_commas("a=1") == Parts{"a=1"});

@@ -41,12 +41,7 @@ constexpr Page resize_page = {
 
 Take size_change_into(image::SizeChange& target) {
   return [&target](const std::string& value) -> Result<void> {
-    using Kind = image::SizeChange::Kind;
-    std::string_view text = value;
-    if (text.starts_with('+')) target.kind = Kind::by_more;
-    if (text.starts_with('-')) target.kind = Kind::by_less;
-    if (target.kind != Kind::to) text.remove_prefix(1);
-    TRY_LET(target.bytes, parse_size(text));
+    TRY_LET(target, parse_size_change(value));
     return {};
   };
 }

@@ -12,7 +12,7 @@ constexpr int max_depth = 4;
 
 constexpr std::string_view bad_request = "bad-request";
 
-enum class Kind : uint8_t { text, disk, truth };
+enum class Kind : uint8_t { text, disk, truth, size };
 
 struct Parameter {
   std::string_view name;
@@ -21,7 +21,8 @@ struct Parameter {
 
   bool fits(const Json& value) const {
     if (kind == Kind::truth) return value.is_boolean();
-    if (kind == Kind::disk && value.is_number_unsigned()) return true;
+    const bool may_be_number = kind == Kind::disk || kind == Kind::size;
+    if (may_be_number && value.is_number_unsigned()) return true;
     return value.is_string() && !value.get_ref<const std::string&>().empty();
   }
 };
@@ -57,6 +58,12 @@ DiskName disk_of(const Json& request) {
   return name.get<std::string>();
 }
 
+std::string size_of(const Json& request) {
+  const Json& size = request["size"];
+  if (size.is_number_unsigned()) return std::to_string(size.get<uint64_t>());
+  return size.get<std::string>();
+}
+
 Result<Json> add_disk(Controls& controls, const Json& request) {
   return controls.add_disk(text_of(request, "disk"));
 }
@@ -70,6 +77,10 @@ Result<Json> snapshot(Controls& controls, const Json& request) {
   std::optional<DiskName> name;
   if (request.contains("disk")) name = disk_of(request);
   return controls.snapshot(name, request.value("freeze", false));
+}
+
+Result<Json> resize_disk(Controls& controls, const Json& request) {
+  return controls.resize_disk(disk_of(request), size_of(request), request.value("shrink", false));
 }
 
 template <bool restarts>
@@ -86,6 +97,8 @@ Result<Json> insert_media(Controls& controls, const Json& request) {
 constexpr Parameter new_disk[] = {{"disk", Kind::text, true}};
 constexpr Parameter a_disk[] = {{"disk", Kind::disk, true}};
 constexpr Parameter of_a_snapshot[] = {{"disk", Kind::disk, false}, {"freeze", Kind::truth, false}};
+constexpr Parameter of_a_resize[] = {
+    {"disk", Kind::disk, true}, {"size", Kind::size, true}, {"shrink", Kind::truth, false}};
 constexpr Parameter a_file[] = {{"filename", Kind::text, true}};
 
 constexpr Command commands[] = {
@@ -100,6 +113,7 @@ constexpr Command commands[] = {
     {"add-disk", new_disk, add_disk},
     {"remove-disk", a_disk, remove_disk},
     {"snapshot", of_a_snapshot, snapshot},
+    {"resize-disk", of_a_resize, resize_disk},
     {"insert-media", a_file, insert_media},
     {"eject-media", {}, just<&Controls::eject_media>},
 };
@@ -186,6 +200,8 @@ std::string_view expected(Kind kind) {
       return " is a disk's number, or its file";
     case Kind::truth:
       return " is true or false";
+    case Kind::size:
+      return " is a number of bytes, or text as vhd resize takes it";
   }
   __builtin_unreachable();
 }

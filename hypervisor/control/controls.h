@@ -60,6 +60,14 @@ class Controls {
   // was thawed too soon, with the children there; or it has no such daemon.
   virtual Result<Json> snapshot(const std::optional<DiskName>& name, bool freezes) = 0;
 
+  // The disk, or the undo disk in its place, gets another size while the guest runs, which is told.
+  // size: as vhd resize takes it, "20G", "+1G", "-512M". shrinks: what lies behind a smaller end
+  // may be lost. Returns "disk", "old-virtual-size" and "virtual-size", in bytes. Errors:
+  // not_found; read_only; invalid_argument: no such size, a smaller one without shrinks, a disk
+  // with children; unsupported: a disk that has no other size; those of changing the image. Then
+  // the disk is as it was.
+  virtual Result<Json> resize_disk(const DiskName& name, const std::string& size, bool shrinks) = 0;
+
   // Puts an ISO image into the DVD drive, which the machine gets with its first one; what was in it
   // is taken out, whether the guest has locked it or not. Errors: corrupt: it is none; those of the
   // image.

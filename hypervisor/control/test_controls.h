@@ -53,6 +53,10 @@ class TestControls final : public Controls {
     TRY(note("snapshot " + (name ? text(*name) : "of all") + (freezes ? ", frozen" : "")));
     return Json{{"snapshots", Json::array()}};
   }
+  Result<Json> resize_disk(const DiskName& name, const std::string& size, bool shrinks) override {
+    TRY(note("resize-disk " + text(name) + " to " + size + (shrinks ? ", shrinking" : "")));
+    return Json{{"virtual-size", 1}};
+  }
   Result<void> insert_media(const std::string& path) override {
     return note("insert-media " + path);
   }

@@ -9,11 +9,11 @@ namespace {
 // file and memory.
 class StorageDrive final : public Drive {
  public:
-  explicit StorageDrive(Storage::Entrance entrance) : entrance_(std::move(entrance)) {}
+  explicit StorageDrive(Storage::Entrance entrance)
+      : entrance_(std::move(entrance)),
+        sector_count_(entrance_.disk->geometry().size_bytes / sector_bytes) {}
 
-  uint64_t sector_count() const override {
-    return entrance_.disk->geometry().size_bytes / sector_bytes;
-  }
+  uint64_t sector_count() const override { return sector_count_; }
   Result<void> read(uint64_t sector, std::span<std::byte> bytes) override {
     return entrance_.worker->await(
         [&] { return entrance_.disk->read(sector * sector_bytes, bytes); });
@@ -25,6 +25,8 @@ class StorageDrive final : public Drive {
 
  private:
   Storage::Entrance entrance_;
+  // A disk that gets another size is bound to its worker then, and this is asked for elsewhere.
+  uint64_t sector_count_;
 };
 
 static_assert(Storage::max_disks <= DiskServices::max_disks);

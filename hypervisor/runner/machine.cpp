@@ -12,6 +12,7 @@
 #include "hypervisor/runner/disk_option.h"
 #include "hypervisor/runner/file_content.h"
 #include "hypervisor/runner/firmware_drives.h"
+#include "tools/options.h"
 
 namespace vhdkit::hypervisor {
 namespace {
@@ -376,6 +377,16 @@ Result<std::vector<Snapshot>> Machine::snapshot_frozen(std::vector<unsigned> num
   if (snapshots && !thawed)
     return fail(Errc::io, "the snapshots are there, but may be torn: " + thawed.error().message);
   return snapshots;
+}
+
+Result<Json> Machine::resize_disk(const DiskName& name, const std::string& size, bool shrinks) {
+  image::ResizeOptions options{.size = {}, .shrink = shrinks};
+  TRY_LET(options.size, tools::parse_size_change(size));
+  const std::lock_guard lock(operation_);
+  TRY_LET(const unsigned number, number_of(name));
+  TRY_LET(const auto report, with_reason(storage_->resize(number, options)));
+  return Json{
+      {"disk", number}, {"old-virtual-size", report.old_bytes}, {"virtual-size", report.new_bytes}};
 }
 
 Result<void> Machine::insert_media(const std::string& path) {

@@ -67,6 +67,7 @@ class Machine final : public Controls {
   Result<Json> add_disk(const std::string& words) override;
   Result<void> remove_disk(const DiskName& name) override;
   Result<Json> snapshot(const std::optional<DiskName>& name, bool freezes) override;
+  Result<Json> resize_disk(const DiskName& name, const std::string& size, bool shrinks) override;
   Result<void> insert_media(const std::string& path) override;
   Result<void> eject_media() override;
 

@@ -1,5 +1,6 @@
 #include "hypervisor/runner/open_disk.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include "image/snapshot.h"
@@ -48,6 +49,32 @@ Async<void> reopen(OpenDisk& disk, const std::string& path, const image::OpenOpt
   co_return Result<void>();
 }
 
+// What a disk is after something was tried while its image was closed.
+Async<void> reopen_after(OpenDisk& disk, const std::string& path, const image::OpenOptions& open,
+                         Result<void> tried) {
+  auto again = co_await reopen(disk, path, open);
+  if (again) co_return tried;
+  const std::string why = tried ? std::string() : tried.error().message + "; and ";
+  co_return fail(Errc::io, why + "the disk could not be opened again: " + again.error().message);
+}
+
+// What merging it refuses.
+Result<void> check_end(OpenDisk& disk, const image::ResizeReport& report, UndoEnd end) {
+  const uint64_t parent_bytes = disk.image->disk().layer(1).geometry().size_bytes;
+  if (end != UndoEnd::merge || report.new_bytes >= parent_bytes) return {};
+  return fail(Errc::unsupported,
+              fmt::format("{}: would be smaller than {}, {} bytes, into which it is to be merged",
+                          disk.undo->path, disk.path, parent_bytes));
+}
+
+Async<void> resize_closed(OpenDisk& disk, const std::string& path,
+                          const image::ResizeOptions& options, image::OpenOptions open) {
+  open.writable = false;
+  auto resized = co_await image::resize(disk.owner->loop(), path, options, open, nullptr);
+  CO_TRY(std::move(resized));
+  co_return Result<void>();
+}
+
 }  // namespace
 
 Async<void> open_disk(const DiskPlan& plan, std::optional<UndoEnd> undo_end, OpenDisk& disk) {
@@ -92,10 +119,8 @@ Async<void> move_to_child(OpenDisk& disk) {
     disk.open = options_for_child(open);
     co_return Result<void>();
   }
-  auto again = co_await reopen(disk, path, open);
-  if (again) co_return std::unexpected(child.error());
-  co_return fail(Errc::io, child.error().message + "; and the disk could not be opened again: " +
-                               again.error().message);
+  Result<void> failed = std::unexpected(child.error());
+  co_return co_await reopen_after(disk, path, open, std::move(failed));
 }
 
 Async<void> move_back(OpenDisk& disk, const std::string& parent, const image::OpenOptions& open) {
@@ -105,6 +130,27 @@ Async<void> move_back(OpenDisk& disk, const std::string& parent, const image::Op
   disk.image.reset();
   unlink(child.c_str());
   co_return co_await reopen(disk, parent, open);
+}
+
+Async<image::ResizeReport> plan_resize(OpenDisk& disk, image::ResizeOptions options,
+                                       std::optional<UndoEnd> undo_end) {
+  CO_TRY_LET(const image::ResizeReport report,
+             co_await image::plan_resize(disk.owner->loop(), *disk.image, options));
+  if (disk.undo && undo_end) CO_TRY(check_end(disk, report, *undo_end));
+  co_return report;
+}
+
+Async<void> resize_disk(OpenDisk& disk, image::ResizeOptions options) {
+  CO_TRY(co_await disk.image->disk().flush());
+  const std::string path = disk.image->path();
+  image::OpenOptions open = disk.open;
+  // A guest's header at the head of a fixed VHD does not matter now, either. What passes for raw
+  // has to go on doing so.
+  if (disk.image->format() != image::Format::raw) open.format = disk.image->format();
+  auto outcome = co_await disk.image->disk().close();
+  disk.image.reset();
+  if (outcome) outcome = co_await resize_closed(disk, path, options, open);
+  co_return co_await reopen_after(disk, path, open, std::move(outcome));
 }
 
 Async<void> close_disk(OpenDisk& disk, std::optional<UndoEnd> undo_end) {

@@ -64,6 +64,19 @@ Async<void> open_image(async::Loop& loop, const std::string& path,
   co_return with_context(std::move(checked), path);
 }
 
+Result<void> check_can_change(const OpenDisk& disk) {
+  if (!disk.is_writable())
+    return fail(Errc::read_only, disk.path + ": is read-only, and so stays as it is");
+  if (disk.image == nullptr) return fail(Errc::io, disk.path + ": is not open any more");
+  return {};
+}
+
+Async<void> plan_into(OpenDisk& disk, const image::ResizeOptions& options,
+                      std::optional<UndoEnd> undo_end, image::ResizeReport& report) {
+  CO_TRY_LET(report, co_await plan_resize(disk, options, undo_end));
+  co_return Result<void>();
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Storage>> Storage::create(vmbus::GuestMemory& memory,
@@ -215,11 +228,9 @@ Result<std::vector<unsigned>> Storage::disks_for_snapshot(std::vector<unsigned> 
   numbers.erase(std::ranges::unique(numbers).begin(), numbers.end());
   for (const unsigned number : numbers) {
     TRY_LET(const OpenDisk* const disk, find(number));
-    if (!disk->is_writable())
-      return fail(Errc::read_only, disk->path + ": is read-only, and so stays as it is");
+    TRY(check_can_change(*disk));
     if (disk->undo)
       return fail(Errc::unsupported, disk->path + ": has an undo disk, whose end was decided on");
-    if (disk->image == nullptr) return fail(Errc::io, disk->path + ": is not open any more");
     const image::Format format = disk->image->format();
     if (format != image::Format::vhd && format != image::Format::vhdx)
       return fail(Errc::unsupported, disk->path + ": a " + std::string(image::format_name(format)) +
@@ -264,6 +275,39 @@ Result<std::vector<Snapshot>> Storage::move_to_children(const std::vector<unsign
     return fail(moved.error().code, message);
   }
   return done;
+}
+
+// --- another size ---
+
+Result<image::ResizeReport> Storage::resize(unsigned number, const image::ResizeOptions& options) {
+  TRY_LET(OpenDisk* const disk, find(number));
+  TRY(check_can_change(*disk));
+  image::ResizeReport report;
+  TRY(disk->owner->await([&] { return plan_into(*disk, options, undo_, report); }));
+  if (report.new_bytes == report.old_bytes) return report;
+  const auto resized = resize_held(*disk, options);
+  // A resize that failed late may have been done.
+  if (disk->front->geometry().size_bytes != report.old_bytes) announce_capacity(number, *disk);
+  TRY(resized);
+  return report;
+}
+
+Result<void> Storage::resize_held(OpenDisk& disk, const image::ResizeOptions& options) {
+  TRY(disk.owner->await([&] { return hold(disk); }));
+  auto resized = disk.owner->await([&] { return resize_disk(disk, options); });
+  disk.owner->run([&] { let_go(disk); });
+  return resized;
+}
+
+// Each worker's view keeps the size that the disk had when it was made.
+void Storage::announce_capacity(unsigned number, const OpenDisk& disk) {
+  const Place place = place_of(number);
+  auto views = views_of(disk.front, disk.owner);
+  control_->worker().run([&] {
+    const auto changed =
+        controllers_[place.controller]->change_capacity(place.lun, std::move(views));
+    assert(changed);
+  });
 }
 
 // --- the DVD drive ---

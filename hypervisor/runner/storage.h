@@ -88,6 +88,12 @@ class Storage final : public Connections {
   // after that fails all its requests, which the error says.
   Result<std::vector<Snapshot>> snapshot(std::vector<unsigned> numbers);
 
+  // Gives the disk another size, and an undo disk in its place where it has one: as
+  // image::resize(). Requests wait meanwhile, which takes long only where a fixed VHD is copied;
+  // the guest is told. Errors: not_found; read_only; as plan_resize() and resize_disk(). A disk
+  // that could not be opened again after that fails all its requests, which the error says.
+  Result<image::ResizeReport> resize(unsigned number, const image::ResizeOptions& options);
+
   // Puts an ISO image into the DVD drive, instead of what was in it; the guest sees the change.
   // The first time it gets the drive, at the lowest number that is free. Errors: corrupt: no ISO
   // image; as Image::open() and attach(). Then the drive is as it was.
@@ -146,6 +152,8 @@ class Storage final : public Connections {
   Place place_of(unsigned number) const;
   Result<std::vector<unsigned>> disks_for_snapshot(std::vector<unsigned> numbers);
   Result<std::vector<Snapshot>> move_to_children(const std::vector<unsigned>& numbers);
+  Result<void> resize_held(OpenDisk& disk, const image::ResizeOptions& options);
+  void announce_capacity(unsigned number, const OpenDisk& disk);
   Result<std::shared_ptr<image::Image>> open_medium(const std::string& path,
                                                     storvsp::Worker& owner) const;
   Result<void> add_drive();

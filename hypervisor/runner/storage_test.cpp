@@ -45,6 +45,11 @@ struct Machine {
     for (const DiskStatus& one : storage->disks()) all.push_back(one.place.number);
     return all;
   }
+  void write(unsigned number, uint64_t disk_offset, int value) const {
+    const Storage::Entrance entrance = storage->entrances().at(number);
+    REQUIRE_OK(
+        entrance.worker->await([&] { return write_sectors(*entrance.disk, disk_offset, value); }));
+  }
   Result<void> end() {
     storage->reset();
     return storage->close();
@@ -57,6 +62,13 @@ struct Machine {
   std::vector<std::string> notes;
   std::unique_ptr<Storage> storage;
 };
+
+std::string make_iso(const std::string& path, const char* identifier = "CD001") {
+  std::string content(64 << 10, '\0');
+  content.replace(16 * 2048 + 1, 5, identifier);
+  std::ofstream(path) << content;
+  return path;
+}
 
 // --- an open disk, with requests that come while its image changes ---
 
@@ -174,6 +186,229 @@ TEST_CASE("a snapshot of several disks is taken back where one fails") {
   REQUIRE_OK(machine.end());
 }
 
+// --- another size ---
+
+constexpr uint64_t MiB = uint64_t{1} << 20;
+
+constexpr image::ResizeOptions to(uint64_t bytes, bool shrinks = false) {
+  return {.size = {.bytes = bytes}, .shrink = shrinks};
+}
+
+void make_fixed_vhd(const std::string& path) {
+  const image::CreateOptions options{.format = Format::vhd,
+                                     .subformat = image::Subformat::fixed,
+                                     .size_bytes = tests::image_bytes};
+  const image::OpenOptions open;
+  REQUIRE_OK(
+      tests::run_on_images_loop(image::create(tests::images_loop(), path, options, open, false)));
+}
+
+// A disk of each kind that can have another size.
+std::vector<std::string> resizable_disks(const tests::TemporaryFolder& folder) {
+  std::vector<std::string> paths;
+  for (const char* const name : {"disk.raw", "dynamic.vhd", "fixed.vhd", "disk.vhdx"})
+    paths.push_back(folder.path(name));
+  std::ofstream(paths[0]) << std::string(tests::image_bytes, '\0');
+  make_image(paths[1], Format::vhd);
+  make_fixed_vhd(paths[2]);
+  make_image(paths[3]);
+  return paths;
+}
+
+Async<uint64_t> open_and_measure(std::string path) {
+  const image::OpenOptions options;
+  CO_TRY_LET(const auto image, co_await image::Image::open(tests::images_loop(), path, options));
+  co_return image->disk().geometry().size_bytes;
+}
+
+// What somebody finds who opens the image.
+uint64_t size_of(const std::string& path) {
+  const auto size = tests::run_on_images_loop(open_and_measure(path));
+  REQUIRE_OK(size);
+  return *size;
+}
+
+TEST_CASE("a disk gets another size between two requests") {
+  for (const uint64_t size : {12 * MiB, 4 * MiB}) {
+    tests::TemporaryFolder folder;
+    for (const std::string& path : resizable_disks(folder)) {
+      CAPTURE(path);
+      Bench bench;
+      OpenDisk disk = closed_disk();
+      bench.open(disk, plan_of(path));
+      bench.write(disk, 0, 1);
+      REQUIRE_OK(bench.worker().await([&] { return hold(disk); }));
+      // Comes while the disk is held, and waits for it as it will be.
+      std::thread other([&] { bench.write(disk, 4096, 2); });
+      REQUIRE_OK(bench.worker().await([&] { return resize_disk(disk, to(size, true)); }));
+      bench.worker().run([&] { let_go(disk); });
+      other.join();
+      CHECK(disk.front->geometry().size_bytes == size);
+      bench.write(disk, size - 4096, 3);
+      const auto behind = bench.worker().await([&] { return write_sectors(*disk.front, size, 4); });
+      REQUIRE_FAILS(Errc::out_of_range, "", behind);
+      bench.close(disk);
+      CHECK(size_of(path) == size);
+      CHECK(value_in(path, 0) == 1);
+      CHECK(value_in(path, 4096) == 2);
+      CHECK(value_in(path, size - 4096) == 3);
+      if (size > tests::image_bytes) CHECK(value_in(path, tests::image_bytes) == 0);
+    }
+  }
+}
+
+Async<void> write_text(disk::Disk& disk, std::string_view text) {
+  std::vector<std::byte> sector(512);
+  std::ranges::copy(std::as_bytes(std::span(text)), sector.begin());
+  CO_TRY(co_await disk.write(0, std::span<const std::byte>(sector)));
+  co_return Result<void>();
+}
+
+TEST_CASE("what a guest writes makes its disk no other image when that is opened again") {
+  tests::TemporaryFolder folder;
+  const auto paths = resizable_disks(folder);
+  for (const std::string& path : {paths[0], paths[2]}) {
+    CAPTURE(path);
+    Bench bench;
+    OpenDisk disk = closed_disk();
+    DiskPlan plan = plan_of(path);
+    if (path == paths[0]) plan.open.format = Format::raw;  // else it would not get the header
+    bench.open(disk, plan);
+    REQUIRE_OK(bench.worker().await([&] { return write_text(*disk.front, "vhdxfile"); }));
+    REQUIRE_OK(bench.worker().await([&] { return hold(disk); }));
+    REQUIRE_OK(bench.worker().await([&] { return resize_disk(disk, to(12 * MiB)); }));
+    bench.worker().run([&] { let_go(disk); });
+    CHECK(disk.image->format() == (path == paths[0] ? Format::raw : Format::vhd));
+    CHECK(disk.front->geometry().size_bytes == 12 * MiB);
+    bench.close(disk);
+  }
+}
+
+TEST_CASE("a disk that could not get its size is as it was, and served") {
+  Machine machine;
+  const std::string path = machine.disk("a.vhd", Format::vhd);
+  REQUIRE_OK(machine.storage->attach(plan_of(path)));
+  machine.write(0, 0, 1);
+  // More than a VHD can have, which is found when its image was closed already.
+  CHECK_FALSE(machine.storage->resize(0, to(uint64_t{3} << 40)).has_value());
+  CHECK(machine.storage->disks()[0].size_bytes == tests::image_bytes);
+  machine.write(0, 4096, 2);
+  REQUIRE_OK(machine.end());
+  CHECK(size_of(path) == tests::image_bytes);
+  CHECK(value_in(path, 0) == 1);
+  CHECK(value_in(path, 4096) == 2);
+}
+
+TEST_CASE("a disk that cannot be opened again after it got its size fails what comes") {
+  tests::TemporaryFolder folder;
+  const std::string inner = folder.path("folder");
+  fs::create_directory(inner);
+  make_image(inner + "/disk.vhdx");
+  Bench bench;
+  OpenDisk disk = closed_disk();
+  bench.open(disk, plan_of(inner + "/disk.vhdx"));
+  REQUIRE_OK(bench.worker().await([&] { return hold(disk); }));
+  fs::rename(inner, inner + "-moved");
+  const auto failed = bench.worker().await([&] { return resize_disk(disk, to(12 * MiB)); });
+  REQUIRE_FAILS(Errc::io, "could not be opened again", failed);
+  bench.worker().run([&] { let_go(disk); });
+  const auto flushed = bench.worker().await([&] { return disk.front->flush(); });
+  REQUIRE_FAILS(Errc::io, "not open any more", flushed);
+  bench.close(disk);
+  CHECK(size_of(inner + "-moved/disk.vhdx") == tests::image_bytes);
+}
+
+TEST_CASE("sizes that are refused change nothing") {
+  Machine machine;
+  const std::string vhdx = machine.disk("a.vhdx");
+  const std::string vhd = machine.disk("b.vhd", Format::vhd);
+  const std::string parent = machine.disk("c.vhdx");
+  const std::string child = machine.folder.path("c-child.avhdx");
+  make_image(child, Format::vhdx, parent);
+  for (const std::string& path : {vhdx, vhd, parent})
+    REQUIRE_OK(machine.storage->attach(plan_of(path)));
+  REQUIRE_OK(machine.storage->attach(plan_of(machine.disk("d.vhdx"), false)));
+  REQUIRE_OK(machine.storage->insert_medium(make_iso(machine.folder.path("medium.iso"))));
+  REQUIRE_OK(machine.storage->snapshot({1}));
+
+  using Kind = image::SizeChange::Kind;
+  const image::ResizeOptions nothing_left{.size = {.kind = Kind::by_less, .bytes = 8 * MiB},
+                                          .shrink = true};
+  const struct {
+    unsigned number;
+    image::ResizeOptions options;
+    Errc code;
+    const char* says;
+  } cases[] = {
+      {0, to(8 * MiB + 1), Errc::invalid_argument, "must be a multiple of the sector's 512"},
+      {0, to(0), Errc::invalid_argument, "must be a multiple"},
+      {0, to(4 * MiB), Errc::invalid_argument, "--shrink allows it"},
+      {0, nothing_left, Errc::invalid_argument, "leave nothing"},
+      {1, to(12 * MiB), Errc::unsupported, "a differencing VHD"},
+      {2, to(12 * MiB), Errc::invalid_argument, "is the parent of"},
+      {3, to(12 * MiB), Errc::read_only, "d.vhdx: is read-only"},
+      {4, to(12 * MiB), Errc::not_found, "there is no disk 4"},  // a drive
+      {9, to(12 * MiB), Errc::not_found, "there is no disk 9"},
+  };
+  for (const auto& one : cases) {
+    CAPTURE(one.says);
+    REQUIRE_FAILS(one.code, one.says, machine.storage->resize(one.number, one.options));
+  }
+  for (const DiskStatus& disk : machine.storage->disks())
+    CHECK(disk.size_bytes == tests::image_bytes);
+  for (const unsigned number : {0u, 1u, 2u}) machine.write(number, 4096, 1);
+  REQUIRE_OK(machine.end());
+  CHECK(value_in(vhdx, 4096) == 1);
+}
+
+TEST_CASE("a disk gets its size again and again, between snapshots too") {
+  Machine machine;
+  const std::string first = machine.disk("a.vhdx");
+  REQUIRE_OK(machine.storage->attach(plan_of(machine.disk("b.vhdx"))));
+  // Not the first worker's.
+  REQUIRE_OK(machine.storage->attach(plan_of(first)));
+  const auto larger =
+      machine.storage->resize(1, {.size = {image::SizeChange::Kind::by_more, 4 * MiB}});
+  REQUIRE_OK(larger);
+  CHECK(larger->old_bytes == 8 * MiB);
+  CHECK(larger->new_bytes == 12 * MiB);
+  REQUIRE_OK(machine.storage->resize(1, to(12 * MiB)));
+  machine.write(1, 10 * MiB, 1);
+  const auto snapshots = machine.storage->snapshot({1});
+  REQUIRE_OK(snapshots);
+  REQUIRE_OK(machine.storage->resize(1, to(16 * MiB)));
+  machine.write(1, 14 * MiB, 2);
+  REQUIRE_OK(machine.storage->resize(1, to(11 * MiB, true)));
+  CHECK(machine.storage->disks()[1].size_bytes == 11 * MiB);
+  CHECK(machine.storage->disks()[0].size_bytes == 8 * MiB);
+  REQUIRE_OK(machine.end());
+  CHECK(size_of(first) == 12 * MiB);
+  CHECK(size_of((*snapshots)[0].child) == 11 * MiB);
+  CHECK(value_in((*snapshots)[0].child, 10 * MiB) == 1);
+}
+
+TEST_CASE("an undo disk gets its disk's size, and the disk gets it by a merge") {
+  for (const UndoEnd end : {UndoEnd::merge, UndoEnd::discard, UndoEnd::keep}) {
+    CAPTURE(int(end));
+    Machine machine(end);
+    const std::string path = machine.disk("a.vhdx");
+    REQUIRE_OK(machine.storage->attach(plan_of(path)));
+    REQUIRE_OK(machine.storage->resize(0, to(12 * MiB)));
+    machine.write(0, 10 * MiB, 1);
+    CHECK(size_of(path) == tests::image_bytes);
+    const auto smaller = machine.storage->resize(0, to(4 * MiB, true));
+    if (end == UndoEnd::merge) {
+      REQUIRE_FAILS(Errc::unsupported, "would be smaller than " + path, smaller);
+    } else {
+      REQUIRE_OK(smaller);
+    }
+    REQUIRE_OK(machine.end());
+    CHECK(size_of(path) == (end == UndoEnd::merge ? 12 * MiB : tests::image_bytes));
+    if (end == UndoEnd::merge) CHECK(value_in(path, 10 * MiB) == 1);
+    if (end == UndoEnd::keep) CHECK(size_of(path + ".undo.avhdx") == 4 * MiB);
+  }
+}
+
 // --- disks that come and go ---
 
 TEST_CASE("disks have the lowest free number, and their places by it") {
@@ -281,13 +516,6 @@ TEST_CASE("a kept undo disk is told of") {
 }
 
 // --- the DVD drive ---
-
-std::string make_iso(const std::string& path, const char* identifier = "CD001") {
-  std::string content(64 << 10, '\0');
-  content.replace(16 * 2048 + 1, 5, identifier);
-  std::ofstream(path) << content;
-  return path;
-}
 
 TEST_CASE("media come and go") {
   Machine machine;

@@ -92,7 +92,7 @@ class Workshop:
         path = self.folder / "root.raw"
         if not path.exists():
             try:
-                guests.make_root(path, [*guests.SG_TOOLS, "lsblk"])
+                guests.make_root(path, [*guests.SG_TOOLS, "lsblk", "resize2fs"])
             except Unavailable as error:
                 pytest.skip(str(error))
         return path

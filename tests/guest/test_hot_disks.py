@@ -140,6 +140,93 @@ def test_a_snapshot_while_the_guest_writes(boots, root, control, tmp_path):
     assert run("check", "-q", data).code in (0, 3)
 
 
+def has_size(guest, lun, size):
+    """Waits until the guest's kernel says so, by itself."""
+    guest.run(f"until [ $(lsblk -b -d -n -o SIZE /dev/lun/{lun}) = {size} ]; do sleep 0.1; done", 60)
+
+
+def new_ext4(path, size):
+    """An image that is one empty file system."""
+    empty = path.with_suffix(".empty")
+    empty.mkdir()
+    return guests.to_image(guests.make_ext4(empty, path.with_suffix(".raw"), size), path)
+
+
+def test_disks_get_another_size_while_the_guest_uses_them(boots, root, control, tmp_path):
+    data, fixed, raw = new_ext4(tmp_path / "data.vhdx", 64 * MIB), tmp_path / "fixed.vhd", tmp_path / "disk.raw"
+    run_ok("create", "-q", "-f", "vhd", "-o", "subformat=fixed", fixed, "16M")
+    raw.write_bytes(bytes(16 * MIB))
+    other, unused = new_image(tmp_path / "other.vhdx"), new_image(tmp_path / "unused.vhdx")
+    run_ok("create", "-q", "-f", "vhdx", "-b", other, tmp_path / "child.avhdx")
+    guest = boots.start([root, data, fixed, raw, other, (unused, "ro")], cpus=2, extra=control.option)
+    guest.boots()
+    guest.run("mount -t ext4 /dev/lun/1 /mnt && echo before >/mnt/before && sync")
+
+    # A file system that is in use grows; it does nothing that would bring it the news.
+    assert control.ask("resize-disk", 1, "+64M") == {"disk": 1, "old-virtual-size": 64 * MIB,
+                                                     "virtual-size": 128 * MIB}
+    has_size(guest, 1, 128 * MIB)
+    guest.run("resize2fs /dev/lun/1", 120)
+    assert int(guest.run("df -k /mnt | tail -n 1 | awk '{ print $2 }'")) > 100 * 1024
+    guest.run("echo after >/mnt/after && sync")
+
+    # Disks of other kinds, under requests, and of a guest that is paused.
+    guest.type("while true; do dd if=/dev/lun/2 of=/dev/null bs=64k iflag=direct 2>/dev/null; done & reader=$!\n")
+    assert control.ask("resize-disk", fixed, "24M")["virtual-size"] == 24 * MIB
+    has_size(guest, 2, 24 * MIB)
+    guest.run("kill $reader")
+    control.ask("pause")
+    assert control.ask("resize-disk", 3, "24M")["virtual-size"] == 24 * MIB
+    assert control.ask("status")["state"] == "paused"
+    control.ask("resume")
+    has_size(guest, 3, 24 * MIB)
+    for lun in (2, 3):
+        guest.run(f"printf %4096s last | dd of=/dev/lun/{lun} bs=4096 seek={24 * MIB // 4096 - 1} conv=fsync")
+    assert control.ask("--shrink", "resize-disk", 3, "-16M")["virtual-size"] == 8 * MIB
+    has_size(guest, 3, 8 * MIB)
+    code, _ = guest.run("dd if=/dev/lun/3 of=/dev/null bs=4096 skip=2048 count=1 2>&1 | grep -q '^0+0'", check=False)
+    assert code == 0
+
+    refusals = [(["1", "64M"], "invalid-argument", "--shrink"), (["1", f"{128 * MIB + 1}"], "invalid-argument", "multiple"),
+                (["4", "+1G"], "invalid-argument", "is the parent of"), (["5", "+1G"], "read-only", "unused.vhdx"),
+                (["9", "+1G"], "not-found", "no disk 9"), ([tmp_path / "child.avhdx", "1G"], "not-found", "is no disk")]
+    for words, kind, says in refusals:
+        refused = control.refused("resize-disk", *words)
+        assert refused[0] == kind and says in refused[1], (words, refused)
+    assert [disk["virtual-size"] // MIB for disk in control.ask("status")["disks"]][1:] == [128, 24, 8, 64, 64]
+    assert guest.run("cat /mnt/before /mnt/after && umount /mnt && dmesg | grep -iE 'i/o error|ext4-fs error' || true") == (
+        "before\nafter\n")
+    guest.powers_off()
+
+    for image in (root, data, fixed, other):
+        assert run("check", "-q", image).code in (0, 3)
+    after = raw_of(data)
+    assert after.stat().st_size == 128 * MIB
+    shell("e2fsck", "-f", "-n", after)
+    assert shell("debugfs", "-R", "cat /after", after) == "after\n"
+    assert raw_of(fixed).read_bytes()[-4096:].strip() == b"last"
+    assert raw.stat().st_size == 8 * MIB
+
+
+def test_an_undo_disk_gets_another_size(boots, root, control, tmp_path):
+    data = new_ext4(tmp_path / "data.vhdx", 64 * MIB)
+    before = fingerprint(data)
+    guest = boots.start([root, data], extra=[*control.option, "--undo", "merge"])
+    guest.boots()
+    control.ask("resize-disk", data, "96M")
+    has_size(guest, 1, 96 * MIB)
+    kind, message = control.refused("--shrink", "resize-disk", 1, "32M")
+    assert kind == "unsupported" and "would be smaller than" in message
+    guest.run("mount -t ext4 /dev/lun/1 /mnt && resize2fs /dev/lun/1 && echo more >/mnt/more && umount /mnt", 120)
+    assert fingerprint(data) == before
+    guest.powers_off()
+    assert run("check", "-q", data).code in (0, 3)
+    after = raw_of(data)
+    assert after.stat().st_size == 96 * MIB
+    shell("e2fsck", "-f", "-n", after)
+    assert shell("debugfs", "-R", "cat /more", after) == "more\n"
+
+
 @pytest.fixture
 def isos(tmp_path):
     """Two ISO images; each has a file that says which it is."""

@@ -66,6 +66,9 @@ def test_a_command_is_sent_and_nothing_said(runner, command):
     (["snapshot", "0"], {"disk": 0}),
     (["snapshot", "--freeze"], {"freeze": True}),
     (["snapshot", "--freeze", "0"], {"disk": 0, "freeze": True}),
+    (["resize-disk", "3", "10G"], {"disk": 3, "size": "10G"}),
+    (["resize-disk", "b.vhdx", "+1536K"], {"disk": "{folder}/b.vhdx", "size": "+1536K"}),
+    (["resize-disk", "--shrink", "0", "-3M"], {"disk": 0, "size": "-3M", "shrink": True}),
     (["insert-media", "a.iso"], {"filename": "{folder}/a.iso"}),
 ])
 def test_a_command_s_argument(runner, tmp_path, words, parameters):
@@ -86,6 +89,8 @@ def test_what_was_made_is_printed(runner):
     runner.answer = {"result": {"snapshots": [{"disk": 0, "filename": "/a_1.avhdx", "parent": "/a.vhdx"},
                                               {"disk": 1, "filename": "/b_1.avhdx", "parent": "/b.vhdx"}]}}
     assert runner.ctl("snapshot").out == "/a_1.avhdx\n/b_1.avhdx\n"
+    runner.answer = {"result": {"disk": 0, "old-virtual-size": 8 << 20, "virtual-size": 20 << 20}}
+    assert runner.ctl("resize-disk", "0", "20M").out == "disk 0: 8 MiB (8388608 bytes) -> 20 MiB (20971520 bytes)\n"
 
 
 def test_status_for_people(runner):
@@ -164,7 +169,13 @@ def test_nobody_there(tmp_path):
     (["add-disk"], "needs a file"),
     (["remove-disk"], "needs a disk"),
     (["insert-media"], "needs a file"),
+    (["resize-disk"], "needs a disk"),
+    (["resize-disk", "0"], "needs a size"),
+    (["resize-disk", "0", "much"], "is no size"),
+    (["resize-disk", "0", "+1G", "1G"], "1G"),
+    (["remove-disk", "0", "1G"], "takes one argument"),
     (["pause", "--freeze"], "--freeze belongs to snapshot"),
+    (["snapshot", "--shrink"], "--shrink belongs to resize-disk"),
     (["status", "-n", "3"], "belong to top"),
     (["counters", "--interval", "3"], "belong to top"),
     (["top", "-n", "0"], "from 1 on"),
@@ -187,5 +198,5 @@ def test_wrong_words_are_not_sent(runner, words, message):
 def test_help_shows_the_commands():
     out = run_ok("ctl", "--help").out
     for command in ("status", "counters", "pause", "resume", "shut-down", "restart", "power-off", "reset", "add-disk",
-                    "remove-disk", "snapshot", "insert-media", "eject-media", "top"):
+                    "remove-disk", "snapshot", "resize-disk", "insert-media", "eject-media", "top"):
         assert command in out

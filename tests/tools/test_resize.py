@@ -166,6 +166,24 @@ def test_a_footer_that_lies_at_the_new_end_of_a_raw_disk(tmp_path):
     assert disk.stat().st_size == 4 * MIB + 512
 
 
+@pytest.fixture
+def loop_device(tmp_path):
+    """A block device of 8 MiB."""
+    (tmp_path / "content").write_bytes(bytes(8 * MIB))
+    made = subprocess.run(["/usr/sbin/losetup", "--find", "--show", str(tmp_path / "content")], check=False,
+                          capture_output=True, text=True)
+    if made.returncode != 0:
+        pytest.skip(f"there are no loop devices: {made.stderr.strip()}")
+    yield made.stdout.strip()
+    subprocess.run(["/usr/sbin/losetup", "--detach", made.stdout.strip()], check=True)
+
+
+def test_a_device_has_the_size_that_it_has(loop_device):
+    for words in (["+8M"], ["--shrink", "4M"]):
+        outcome = run("resize", loop_device, *words)
+        assert outcome.code == 1 and f"{loop_device}: is a device" in outcome.err
+
+
 def test_other_formats_are_refused(tmp_path):
     qcow2, packed = tmp_path / "a.qcow2", tmp_path / "a.raw.gz"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(qcow2), "8M"], check=True)
