@@ -1,6 +1,5 @@
 #include "async/loop.h"
 
-#include <liburing.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -14,6 +13,8 @@
 #include <string_view>
 #include <thread>
 #include <utility>
+
+#include "async/ring.h"
 
 namespace vhdkit::async {
 namespace {
@@ -82,18 +83,8 @@ class RingLoop final : public Loop {
  public:
   static Result<std::unique_ptr<Loop>> create(unsigned slot_count) {
     std::unique_ptr<RingLoop> loop(new RingLoop(slot_count));
-    // All work of this ring happens on this thread, inside wait(): fewer interrupts, better
-    // batches.
-    constexpr unsigned on_this_thread = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
-    int error = 0;
-    for (const unsigned flags : {on_this_thread | IORING_SETUP_R_DISABLED,
-                                 unsigned{IORING_SETUP_R_DISABLED}, unsigned{0}}) {
-      error = io_uring_queue_init(slot_count, &loop->ring_, flags);
-      if (error == -EINVAL) continue;
-      loop->ready_ = error == 0;
-      if (loop->ready_ && flags != 0) error = restrict_to_operations(loop->ring_);
-      break;
-    }
+    const int error = open_ring(loop->ring_, slot_count);
+    loop->ready_ = error == 0;
     if (error < 0) return fail_errno(-error, "io_uring");
     return loop;
   }
@@ -120,24 +111,6 @@ class RingLoop final : public Loop {
       hand_over(operation);
     }
     return true;
-  }
-
-  // A ring's operations pass by any filter of the kernel's calls (seccomp): those of fill(), on
-  // descriptors that are open, are all that this one takes from now on.
-  static int restrict_to_operations(io_uring& ring) noexcept {
-    std::array<io_uring_restriction, 5> allowed{};
-    constexpr uint8_t operations[] = {IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_FSYNC,
-                                      IORING_OP_POLL_ADD, IORING_OP_TIMEOUT};
-    for (size_t i = 0; i < allowed.size(); ++i) {
-      allowed[i].opcode = IORING_RESTRICTION_SQE_OP;
-      allowed[i].sqe_op = operations[i];
-    }
-    // By numbers: liburing 2.3 declares functions for these two, and has them not.
-    const auto ring_descriptor = unsigned(ring.ring_fd);
-    const int error = io_uring_register(ring_descriptor, IORING_REGISTER_RESTRICTIONS,
-                                        allowed.data(), unsigned(allowed.size()));
-    if (error < 0) return error;
-    return io_uring_register(ring_descriptor, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
   }
 
   void hand_over(Operation& operation) noexcept {

@@ -41,7 +41,7 @@ constexpr int calls_of_all[] = {
 // The kick of a processor goes through KVM_RUN, its interrupts' wires are eventfds.
 constexpr int calls_of_processor[] = {SYS_eventfd2};
 
-// Transfers by the ring, whose own list is in async/loop.cpp, and by calls where there is none.
+// Transfers by the ring, whose own list is in async/ring.cpp, and by calls where there is none.
 constexpr int calls_of_loop[] = {
     SYS_io_uring_enter,  SYS_preadv,        SYS_pwritev,   SYS_pwritev2, SYS_pread64,
     SYS_pwrite64,        SYS_fsync,         SYS_fdatasync, SYS_eventfd2, SYS_timerfd_create,
