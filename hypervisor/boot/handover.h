@@ -35,6 +35,7 @@ struct AddressRange {
   uint64_t begin = 0;
   uint64_t end = 0;
 
+  uint64_t byte_count() const { return end - begin; }
   bool contains(uint64_t address) const { return address >= begin && address < end; }
 };
 

@@ -101,14 +101,16 @@ Result<Place> place_of(const SetupHeader& header, uint64_t byte_count) {
 // --- a kernel that we unpack: as its own code would leave it ---
 
 std::optional<UnpackedKernel> unpack_payload(std::span<const std::byte> code,
-                                             const SetupHeader& header, const Place& place) {
+                                             const SetupHeader& header, const Place& place,
+                                             const GuestRam& ram) {
   if (!range_fits(header.payload_offset, header.payload_length, code.size())) return std::nullopt;
+  const uint64_t max_bytes = std::min<uint64_t>(header.init_size, low_ram_end(ram));
   auto kernel =
-      unpack_kernel(code.subspan(header.payload_offset, header.payload_length), header.init_size);
+      unpack_kernel(code.subspan(header.payload_offset, header.payload_length), max_bytes);
   if (!kernel) return std::nullopt;
   const AddressRange linked = kernel->elf.place();
   const bool is_as_announced = linked.begin == place.runtime_address &&
-                               linked.end - linked.begin <= header.init_size &&
+                               linked.byte_count() <= header.init_size &&
                                check_entry(kernel->elf, kernel->elf.entry);
   if (!is_as_announced) return std::nullopt;
   return kernel;
@@ -134,26 +136,38 @@ bool has_word(std::string_view line, std::string_view word) {
   return false;
 }
 
-// How much higher than it was linked. Linux, arch/x86/boot/compressed/kaslr.c.
+// How much higher than it was linked.
 struct Distance {
-  uint64_t in_memory = 0;
+  uint64_t in_memory = 0;  // modulo 2^64
   uint64_t in_mapping = 0;
+  bool is_random = false;
 };
 
-// Nothing, where it is not to be random.
-std::optional<Distance> random_distances(const UnpackedKernel& kernel, const SetupHeader& header,
-                                         const Handover& handover, const GuestRam& ram) {
-  if (kernel.relocations.empty() || header.relocatable_kernel == 0 ||
-      has_word(handover.command_line, "nokaslr"))
-    return std::nullopt;
-  const uint64_t begin = kernel.elf.place().begin;
+// A kernel finds out where it lies, and takes any place that is aligned. Its own code does not move
+// it below the one that it prefers, and neither do we while it fits there.
+uint64_t lowest_address(const AddressRange& linked, uint64_t end, uint32_t alignment) {
+  return linked.end <= end ? linked.begin : align_up(extended_memory_begin, alignment);
+}
+
+// Linux, arch/x86/boot/compressed/kaslr.c. In memory it takes what its segments say; init_size adds
+// the room to unpack it, and keeps it away from its mapping's end, where Linux does not look for
+// it.
+Distance distance_of(const UnpackedKernel& kernel, const SetupHeader& header,
+                     const Handover& handover, const GuestRam& ram) {
+  if (header.relocatable_kernel == 0) return {};
+  const AddressRange linked = kernel.elf.place();
   const uint32_t alignment = header.kernel_alignment;
   const uint64_t initrd_end = std::min(low_ram_end(ram), uint64_t{header.initrd_address_max} + 1);
   const uint64_t initrd_begin =
       initrd_end - std::min(initrd_end, align_up(handover.initrd.size(), alignment));
-  return Distance{.in_memory = random_distance(begin, initrd_begin, header.init_size, alignment),
-                  .in_mapping = random_distance(begin, linux_boot::kernel_mapping_bytes,
-                                                header.init_size, alignment)};
+  const uint64_t lowest = lowest_address(linked, initrd_begin, alignment);
+  Distance distance{.in_memory = lowest - linked.begin, .in_mapping = 0, .is_random = false};
+  if (kernel.relocations.empty() || has_word(handover.command_line, "nokaslr")) return distance;
+  distance.is_random = true;
+  distance.in_memory += random_distance(lowest, initrd_begin, linked.byte_count(), alignment);
+  distance.in_mapping =
+      random_distance(linked.begin, linux_boot::kernel_mapping_bytes, header.init_size, alignment);
+  return distance;
 }
 
 // --- into memory ---
@@ -169,21 +183,24 @@ struct Loaded {
 Result<std::optional<Loaded>> write_unpacked(GuestRam& ram, std::span<const std::byte> code,
                                              const SetupHeader& header, const Place& place,
                                              const Handover& handover) {
-  auto kernel = unpack_payload(code, header, place);
+  auto kernel = unpack_payload(code, header, place, ram);
   if (!kernel) return std::nullopt;
-  const auto random = random_distances(*kernel, header, handover, ram);
-  const Distance distance = random.value_or(Distance{});
+  const Distance distance = distance_of(*kernel, header, handover, ram);
   if (!relocate(kernel->file(), kernel->elf, kernel->relocations, distance.in_mapping))
     return std::nullopt;
-  const uint64_t address = kernel->elf.place().begin + distance.in_memory;
+  const AddressRange linked = kernel->elf.place();
+  const uint64_t address = linked.begin + distance.in_memory;
+  const AddressRange taken{.begin = address, .end = address + linked.byte_count()};
+  TRY(check_kernel_fits(ram, taken));
   TRY(write_segments(ram, kernel->elf, kernel->file(), distance.in_memory));
-  return Loaded{.kernel = {.begin = address, .end = address + header.init_size},
+  return Loaded{.kernel = taken,
                 .address = address,
                 .instruction = kernel->elf.entry + distance.in_memory,
-                .is_at_random = random.has_value()};
+                .is_at_random = distance.is_random};
 }
 
 Result<Loaded> write_packed(GuestRam& ram, std::span<const std::byte> code, const Place& place) {
+  TRY(check_kernel_fits(ram, place.kernel));
   TRY(ram.write(place.load_address, code));
   return Loaded{.kernel = place.kernel,
                 .address = place.load_address,
@@ -193,7 +210,6 @@ Result<Loaded> write_packed(GuestRam& ram, std::span<const std::byte> code, cons
 Result<Loaded> write_kernel(GuestRam& ram, std::span<const std::byte> code,
                             const SetupHeader& header, const Handover& handover) {
   TRY_LET(const Place place, place_of(header, code.size()));
-  TRY(check_kernel_fits(ram, place.kernel));
   TRY_LET(const auto unpacked, write_unpacked(ram, code, header, place, handover));
   if (unpacked) return *unpacked;
   return write_packed(ram, code, place);

@@ -117,10 +117,10 @@ TEST_CASE("an unpacked kernel lies at random places, and knows its own") {
     REQUIRE(entry);
     CHECK(entry->mode == Entry::Mode::long_mode);
     const uint64_t place = entry->instruction - 0x40;
-    // Its 8 MiB are in RAM and below the initrd; where it is aligned as its header says.
+    // Its 1 MiB is in RAM and below the initrd; where it is aligned as its header says.
     CHECK(place % (2 * mib) == 0);
     CHECK(place >= link_address);
-    CHECK(place + 8 * mib <= value_at<uint32_t>(*ram, entry->boot_data + 0x218));
+    CHECK(place + mib <= value_at<uint32_t>(*ram, entry->boot_data + 0x218));
     CHECK(text_at(*ram, place, 8) == "unpacked");
     CHECK(value_at<uint8_t>(*ram, place + 0xff) == 0x77);
     const auto address = value_at<uint64_t>(*ram, place + 0x80);
@@ -154,6 +154,58 @@ TEST_CASE("an unpacked kernel stays where it was linked, where it cannot move or
   stays(bz_image_with(payload_of(unpacked_kernel())), "nokaslr");
   TestFile fixed = bz_image_with(payload_of(unpacked_kernel()));
   stays(fixed.put(0x234, uint8_t{0}), "quiet");
+}
+
+// Of 20 MiB, which needs 21 MiB more than that to unpack itself.
+TestFile large_kernel() {
+  TestFile kernel = bz_image_with(payload_of(unpacked_kernel().put(64 + 40, uint64_t{20 * mib})));
+  kernel.put(0x260, uint32_t{41 << 20});
+  return kernel;
+}
+
+TEST_CASE("an unpacked kernel lies lower than it prefers where there is no other room for it") {
+  const auto place_in = [](uint64_t ram_bytes, TestFile kernel, std::string_view command_line) {
+    const auto ram = make_ram(ram_bytes);
+    const auto entry = load(*ram, kernel, command_line);
+    REQUIRE(entry);
+    const uint64_t place = entry->instruction - 0x40;
+    CHECK(text_at(*ram, place, 8) == "unpacked");
+    CHECK(value_at<uint32_t>(*ram, entry->boot_data + 0x214) == place);
+    const auto initrd = value_at<uint32_t>(*ram, entry->boot_data + 0x218);
+    CHECK((initrd >= place + 20 * mib || initrd + 10000 <= place));
+    return place;
+  };
+  // 16 and 20 MiB, and an initrd in the last 2.
+  CHECK(place_in(38 * mib, large_kernel(), "nokaslr") == link_address);
+  CHECK(place_in(36 * mib, large_kernel(), "nokaslr") == 2 * mib);
+  CHECK(place_in(24 * mib, large_kernel(), "quiet") == 2 * mib);
+  std::set<uint64_t> places;
+  for (int i = 0; i < 20; ++i) places.insert(place_in(36 * mib, large_kernel(), "quiet"));
+  // From 2 to 14 MiB.
+  CHECK(places.size() > 1);
+  CHECK(*places.rbegin() <= 14 * mib);
+  CHECK(place_in(46 * mib, large_kernel().put(0x230, uint32_t{8 << 20}), "nokaslr") ==
+        link_address);
+  CHECK(place_in(36 * mib, large_kernel().put(0x230, uint32_t{8 << 20}), "nokaslr") == 8 * mib);
+}
+
+TEST_CASE("a guest is too small where an unpacked kernel fits nowhere") {
+  const auto small = make_ram(20 * mib);
+  REQUIRE_FAILS(Errc::invalid_argument,
+                "loaded at 0x200000 and needs RAM up to 22 MiB; the guest has 20 MiB",
+                load(*small, large_kernel()));
+  const auto without_initrd = make_ram(22 * mib);
+  REQUIRE_FAILS(Errc::invalid_argument, "an initrd of 10000 bytes has no room",
+                load(*without_initrd, large_kernel().put(0x22c, uint32_t{1 << 20})));
+  const auto ram = make_ram(36 * mib);
+  for (const uint32_t alignment : {0U, 2U << 20})
+    REQUIRE_FAILS(
+        Errc::invalid_argument, "loaded at 0x1000000 and needs RAM up to 36 MiB",
+        load(*make_ram(34 * mib), large_kernel().put(0x234, uint8_t{0}).put(0x230, alignment)));
+  // Who unpacks itself needs the room for that, too.
+  TestFile unknown = large_kernel();
+  REQUIRE_FAILS(Errc::invalid_argument, "loaded at 0x1000000 and needs RAM up to 57 MiB",
+                load(*ram, unknown.put(0x248, uint32_t{0xffff'ff00})));
 }
 
 TEST_CASE("a word of the command line is a whole one") {
