@@ -44,7 +44,7 @@ void Heartbeat::agreed() {
 }
 
 void Heartbeat::due() {
-  set_due(now() + interval);
+  set_due(now() + interval, slack_of_routine);
   if (is_asked_) return;
   HeartbeatBody body{};
   body.sequence = ++sequence_;

@@ -5,15 +5,15 @@
 
 namespace vhdkit::services {
 
-// Asks every two seconds. A guest that does not answer is asked no second time; its answer,
+// Asks every five seconds. A guest that does not answer is asked no second time; its answer,
 // whenever it comes, says that it lives again.
 class Heartbeat final : public Service {
  public:
   // unknown: it has not answered yet, or does not use the service.
   enum class Guest : uint8_t { unknown, running, lost };
 
-  static constexpr std::chrono::seconds interval{2};
-  static constexpr std::chrono::seconds lost_after{10};
+  static constexpr std::chrono::seconds interval{5};
+  static constexpr std::chrono::seconds lost_after{15};
 
   explicit Heartbeat(const Host& host);
 

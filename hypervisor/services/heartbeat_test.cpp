@@ -29,7 +29,7 @@ struct Fixture {
   Heartbeat heartbeat{guest.host()};
 };
 
-TEST_CASE_FIXTURE(Fixture, "a guest that answers every two seconds is running") {
+TEST_CASE_FIXTURE(Fixture, "a guest that answers every five seconds is running") {
   CHECK(heartbeat.guest() == Heartbeat::Guest::unknown);
   agree();
   CHECK(heartbeat.guest() == Heartbeat::Guest::unknown);
@@ -43,33 +43,33 @@ TEST_CASE_FIXTURE(Fixture, "a guest that answers every two seconds is running") 
     sequence = request.body<uint64_t>(0);
     guest.send(answer(request));
     CHECK(heartbeat.guest() == Heartbeat::Guest::running);
-    guest.pass(1999ms);
+    guest.pass(4999ms);
     CHECK_FALSE(guest.has_more());
     guest.pass(1ms);
   }
   CHECK(heartbeat.report()["answers"] == 20);
   CHECK(heartbeat.report()["guest"] == "running");
-  CHECK(heartbeat.report()["silent-for-ms"] == 2000);
+  CHECK(heartbeat.report()["silent-for-ms"] == 5000);
 }
 
 TEST_CASE_FIXTURE(Fixture,
-                  "a guest that is silent for ten seconds is lost, and back when it answers") {
+                  "a guest that is silent for fifteen seconds is lost, and back when it answers") {
   agree(version_word(1, 0));
   guest.send(answer(guest.take()));
-  guest.pass(2s);
+  guest.pass(5s);
   const ServiceMessage request = guest.take();
-  guest.pass(7999ms);
+  guest.pass(9999ms);
   CHECK(heartbeat.guest() == Heartbeat::Guest::running);
   guest.pass(1ms);
   CHECK(heartbeat.guest() == Heartbeat::Guest::lost);
   CHECK(heartbeat.report()["guest"] == "lost");
   guest.pass(1h);
-  CHECK(heartbeat.silence() == std::chrono::hours(1) + 10s);
+  CHECK(heartbeat.silence() == std::chrono::hours(1) + 15s);
   // It was asked no second time.
   CHECK_FALSE(guest.has_more());
   guest.send(answer(request));
   CHECK(heartbeat.guest() == Heartbeat::Guest::running);
-  guest.pass(2s);
+  guest.pass(5s);
   CHECK(guest.has_more());
 }
 
@@ -77,7 +77,7 @@ TEST_CASE_FIXTURE(Fixture, "what a guest says of its applications is told") {
   agree();
   guest.send(answer(guest.take()).set_body(8, uint32_t{2}));
   CHECK(heartbeat.report()["applications"] == "critical");
-  guest.pass(2s);
+  guest.pass(5s);
   guest.send(answer(guest.take()).set_body(8, uint32_t{77}));
   CHECK(heartbeat.report()["applications"] == "unknown");
 }

@@ -62,7 +62,7 @@ TEST_CASE_FIXTURE(Fixture, "the status has all of them") {
   CHECK(after["heartbeat"]["state"] == "offered");
 }
 
-// The one case that takes real time: two seconds.
+// The one case that takes real time: five seconds.
 TEST_CASE_FIXTURE(Fixture, "services are woken by the mailbox's alarm") {
   guest.connect(0x57164f39);
   guest.open_with(version_word(3, 0), version_word(3, 0));

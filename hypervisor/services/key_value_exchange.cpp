@@ -188,7 +188,7 @@ void KeyValueExchange::agreed() {
 }
 
 void KeyValueExchange::due() {
-  set_due(now() + refresh_interval);
+  set_due(now() + refresh_interval, slack_of_routine);
   enumerate(Pool::automatic, [this](const Result<std::vector<KeyValue>>& values) {
     if (values) guest_values_ = *values;
   });

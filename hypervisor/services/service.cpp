@@ -100,7 +100,7 @@ Result<vmbus::Doorbell*> Service::open(vmbus::OpenedChannel opened) {
 void Service::close() {
   channel_.reset();
   unanswered_.clear();
-  due_ = never;
+  set_due(never);
   if (state_ != State::broken) state_ = State::closed;
   ended();
   host_.mailbox.post(closed_letter_);
@@ -267,8 +267,9 @@ Result<void> Service::take_answer(const MessageHeader& header, std::span<const s
 
 // --- time ---
 
-void Service::set_due(Time when) {
+void Service::set_due(Time when, Clock::duration slack) {
   due_ = when;
+  may_be_done_ = when - slack;
   if (when != never) host_.timekeeper.wake_at(when);
 }
 
@@ -280,8 +281,8 @@ void Service::look_at_clock(Time now) {
     unanswered_[i].is_late = true;
     unanswered(unanswered_[i].transaction);
   }
-  if (due_ > now) return;
-  due_ = never;
+  if (may_be_done_ > now) return;
+  set_due(never);
   due();
 }
 

@@ -68,7 +68,7 @@ class Service : private vmbus::ChannelDevice {
   void rescind();
   bool is_gone() const { return !relid_; }
 
-  // Does what is due.
+  // Does what is due, and what may be done by now with it.
   void look_at_clock(Time now);
   // When it has to look next.
   Time next_time() const;
@@ -89,8 +89,11 @@ class Service : private vmbus::ChannelDevice {
   // is dropped. Returns: its transaction. Errors: not_found (the guest does not take part); busy
   // (it has not answered what it was asked before, or not made room); corrupt (its ring).
   Result<uint8_t> request(std::span<const std::byte> body, Time deadline = never);
-  // due() is called then. The last call counts.
-  void set_due(Time when);
+  // due() is called then, or up to `slack` earlier if the services look at the clock anyway. The
+  // last call counts.
+  void set_due(Time when, Clock::duration slack = {});
+  // Of what is asked again and again: a guest that idles is woken once for all of it.
+  static constexpr std::chrono::seconds slack_of_routine{1};
   Time now() const { return host_.timekeeper.now(); }
   const Version& version() const { return version_; }
 
@@ -157,7 +160,8 @@ class Service : private vmbus::ChannelDevice {
   uint8_t last_transaction_ = 0;
   unsigned stray_count_ = 0;
   Time due_ = never;
-  std::string breakage_;  // the last one
+  Time may_be_done_ = never;  // from then on
+  std::string breakage_;      // the last one
 
   async::LetterTo<Service, &Service::hear> bell_letter_;
   async::LetterTo<Service, &Service::negotiate> opened_letter_;

@@ -219,6 +219,24 @@ TEST_CASE_FIXTURE(Fixture, "a service is woken when it is due, once") {
   CHECK(service.events == std::vector<std::string>{"due"});
 }
 
+TEST_CASE_FIXTURE(Fixture, "what has slack is done early if somebody looks, and in time if not") {
+  make_ready();
+  const auto look_after = [this](std::chrono::milliseconds time) {
+    guest.pass(time);
+    service.look_at_clock(guest.now());
+    return service.events.size();
+  };
+  service.set_due(guest.now() + std::chrono::seconds(3), std::chrono::seconds(1));
+  CHECK(look_after(std::chrono::milliseconds(1999)) == 0);
+  CHECK(look_after(std::chrono::milliseconds(1)) == 1);
+  CHECK(look_after(std::chrono::hours(1)) == 1);
+  service.set_due(guest.now() + std::chrono::seconds(3), std::chrono::seconds(1));
+  guest.pass(std::chrono::milliseconds(2999));
+  CHECK(service.events.size() == 1);
+  guest.pass(std::chrono::milliseconds(1));
+  CHECK(service.events.size() == 2);
+}
+
 TEST_CASE_FIXTURE(Fixture, "answers to nothing are borne sixteen times") {
   make_ready();
   REQUIRE_OK(service.ask(8));

@@ -36,7 +36,7 @@ void TimeSynchronization::resumed() {
 // One at a time: a guest that is late would only get times that are old. After a resumption it is
 // told at once, whatever it owes.
 void TimeSynchronization::due() {
-  set_due(now() + interval);
+  set_due(now() + interval, slack_of_routine);
   if (asked_ && (!is_to_be_set_ || asked_to_set_)) return;
   const auto reading = read_time_();
   if (!reading) return;

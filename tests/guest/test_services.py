@@ -78,7 +78,7 @@ def test_a_guest_without_the_service_says_so_and_runs_on(boots, root):
 
 def test_heartbeats(boots, serviced_root, tmp_path):
     serviced = Serviced(boots, serviced_root, tmp_path)
-    serviced.guest.run("sleep 7")
+    serviced.guest.run("sleep 12")
     heartbeat = serviced.is_asked_to_power_off()["heartbeat"]
     assert heartbeat["answers"] >= 3
     assert "stray-answers" not in heartbeat
