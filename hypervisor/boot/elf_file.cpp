@@ -198,6 +198,23 @@ Result<void> write_segments(GuestRam& ram, const ElfFile& elf, std::span<const s
   return {};
 }
 
+bool move_segments(GuestRam& ram, const ElfFile& elf, std::span<std::byte> file, uint64_t shift) {
+  for (const ElfSegment& segment : elf.segments) {
+    const auto place =
+        ram.range(segment.place.begin + shift, segment.place.end - segment.place.begin);
+    const auto bytes = file.subspan(segment.file_offset, segment.file_bytes);
+    // In the order of their addresses, and none of them upwards: what is overwritten has been
+    // moved.
+    if (place.empty() || bytes.data() < place.data()) return false;
+    if (bytes.data() != place.data()) std::memmove(place.data(), bytes.data(), bytes.size());
+    const std::byte* const dirty_end = file.data() + file.size();
+    const auto zeroes = place.subspan(bytes.size());
+    if (zeroes.data() < dirty_end)
+      std::memset(zeroes.data(), 0, std::min(zeroes.size(), size_t(dirty_end - zeroes.data())));
+  }
+  return true;
+}
+
 Result<void> check_entry(const ElfFile& elf, uint64_t entry) {
   for (const ElfSegment& segment : elf.segments)
     if (segment.place.contains(entry)) return {};

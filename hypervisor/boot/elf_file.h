@@ -40,6 +40,12 @@ Result<ElfFile> read_elf_file(std::span<const std::byte> file);
 Result<void> write_segments(GuestRam& ram, const ElfFile& elf, std::span<const std::byte> file,
                             uint64_t shift);
 
+// The same for a file that lies in RAM itself, which its segments then take the room of.
+// REQUIRES: ram is all zeroes beside the file.
+// Returns: false where one would be written over others that are still to be moved, or no RAM is
+// there.
+bool move_segments(GuestRam& ram, const ElfFile& elf, std::span<std::byte> file, uint64_t shift);
+
 // Errors: corrupt, where the first instruction would be in no segment.
 Result<void> check_entry(const ElfFile& elf, uint64_t entry);
 

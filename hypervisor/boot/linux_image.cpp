@@ -4,6 +4,7 @@
 #include <sys/random.h>
 
 #include <algorithm>
+#include <vector>
 
 #include "hypervisor/boot/boot_params.h"
 #include "hypervisor/boot/packed_kernel.h"
@@ -98,18 +99,35 @@ Result<Place> place_of(const SetupHeader& header, uint64_t byte_count) {
                .kernel = {.begin = load_address, .end = end}};
 }
 
+// What a bzImage has packed, and where it belongs.
+struct Packed {
+  std::span<const std::byte> code;
+  const SetupHeader& header;
+  Place place;
+};
+
 // --- a kernel that we unpack: as its own code would leave it ---
 
-std::optional<UnpackedKernel> unpack_payload(std::span<const std::byte> code,
-                                             const SetupHeader& header, const Place& place,
-                                             const GuestRam& ram) {
-  if (!range_fits(header.payload_offset, header.payload_length, code.size())) return std::nullopt;
-  const uint64_t max_bytes = std::min<uint64_t>(header.init_size, low_ram_end(ram));
+// Linux's linker puts the first segment that far behind the beginning of its file, and the others
+// so that most of them, too, need not be moved where the file lies that far below its kernel.
+constexpr uint64_t first_segment_offset = 2 * MiB;
+
+// What a kernel at this address has, and its file before it is one.
+AddressRange room_of(const SetupHeader& header, uint64_t address) {
+  const uint64_t lowest = extended_memory_begin + first_segment_offset;
+  return {.begin = std::max(address, lowest) - first_segment_offset,
+          .end = address + header.init_size};
+}
+
+std::optional<UnpackedKernel> unpack_payload(const Packed& packed, std::span<std::byte> room) {
+  const SetupHeader& header = packed.header;
+  if (!range_fits(header.payload_offset, header.payload_length, packed.code.size()))
+    return std::nullopt;
   auto kernel =
-      unpack_kernel(code.subspan(header.payload_offset, header.payload_length), max_bytes);
+      unpack_kernel(packed.code.subspan(header.payload_offset, header.payload_length), room);
   if (!kernel) return std::nullopt;
   const AddressRange linked = kernel->elf.place();
-  const bool is_as_announced = linked.begin == place.runtime_address &&
+  const bool is_as_announced = linked.begin == packed.place.runtime_address &&
                                linked.byte_count() <= header.init_size &&
                                check_entry(kernel->elf, kernel->elf.entry);
   if (!is_as_announced) return std::nullopt;
@@ -144,29 +162,24 @@ struct Distance {
 };
 
 // A kernel finds out where it lies, and takes any place that is aligned. Its own code does not move
-// it below the one that it prefers, and neither do we while it fits there.
-uint64_t lowest_address(const AddressRange& linked, uint64_t end, uint32_t alignment) {
-  return linked.end <= end ? linked.begin : align_up(extended_memory_begin, alignment);
-}
-
-// Linux, arch/x86/boot/compressed/kaslr.c. In memory it takes what its segments say; init_size adds
-// the room to unpack it, and keeps it away from its mapping's end, where Linux does not look for
-// it.
-Distance distance_of(const UnpackedKernel& kernel, const SetupHeader& header,
-                     const Handover& handover, const GuestRam& ram) {
+// it below the one that it prefers, and neither do we while it fits there. init_size keeps it away
+// from its mapping's end, where Linux does not look for it.
+// Linux, arch/x86/boot/compressed/kaslr.c.
+Distance distance_of(const SetupHeader& header, AddressRange preferred, const Handover& handover,
+                     const GuestRam& ram, bool has_relocations) {
   if (header.relocatable_kernel == 0) return {};
-  const AddressRange linked = kernel.elf.place();
   const uint32_t alignment = header.kernel_alignment;
   const uint64_t initrd_end = std::min(low_ram_end(ram), uint64_t{header.initrd_address_max} + 1);
   const uint64_t initrd_begin =
       initrd_end - std::min(initrd_end, align_up(handover.initrd.size(), alignment));
-  const uint64_t lowest = lowest_address(linked, initrd_begin, alignment);
-  Distance distance{.in_memory = lowest - linked.begin, .in_mapping = 0, .is_random = false};
-  if (kernel.relocations.empty() || has_word(handover.command_line, "nokaslr")) return distance;
+  const uint64_t lowest =
+      preferred.end <= initrd_begin ? preferred.begin : align_up(extended_memory_begin, alignment);
+  Distance distance{.in_memory = lowest - preferred.begin, .in_mapping = 0, .is_random = false};
+  if (!has_relocations || has_word(handover.command_line, "nokaslr")) return distance;
   distance.is_random = true;
-  distance.in_memory += random_distance(lowest, initrd_begin, linked.byte_count(), alignment);
-  distance.in_mapping =
-      random_distance(linked.begin, linux_boot::kernel_mapping_bytes, header.init_size, alignment);
+  distance.in_memory += random_distance(lowest, initrd_begin, preferred.byte_count(), alignment);
+  distance.in_mapping = random_distance(preferred.begin, linux_boot::kernel_mapping_bytes,
+                                        header.init_size, alignment);
   return distance;
 }
 
@@ -179,40 +192,72 @@ struct Loaded {
   bool is_at_random = false;
 };
 
-// Nothing: it has to unpack itself.
-Result<std::optional<Loaded>> write_unpacked(GuestRam& ram, std::span<const std::byte> code,
-                                             const SetupHeader& header, const Place& place,
-                                             const Handover& handover) {
-  auto kernel = unpack_payload(code, header, place, ram);
-  if (!kernel) return std::nullopt;
-  const Distance distance = distance_of(*kernel, header, handover, ram);
-  if (!relocate(kernel->file(), kernel->elf, kernel->relocations, distance.in_mapping))
-    return std::nullopt;
-  const AddressRange linked = kernel->elf.place();
-  const uint64_t address = linked.begin + distance.in_memory;
-  const AddressRange taken{.begin = address, .end = address + linked.byte_count()};
-  TRY(check_kernel_fits(ram, taken));
-  TRY(write_segments(ram, kernel->elf, kernel->file(), distance.in_memory));
-  return Loaded{.kernel = taken,
-                .address = address,
-                .instruction = kernel->elf.entry + distance.in_memory,
-                .is_at_random = distance.is_random};
+Loaded loaded_at(const UnpackedKernel& kernel, const Distance& distance, uint64_t byte_count) {
+  const uint64_t address = kernel.elf.place().begin + distance.in_memory;
+  return {.kernel = {.begin = address, .end = address + byte_count},
+          .address = address,
+          .instruction = kernel.elf.entry + distance.in_memory,
+          .is_at_random = distance.is_random};
 }
 
-Result<Loaded> write_packed(GuestRam& ram, std::span<const std::byte> code, const Place& place) {
-  TRY(check_kernel_fits(ram, place.kernel));
-  TRY(ram.write(place.load_address, code));
-  return Loaded{.kernel = place.kernel,
-                .address = place.load_address,
-                .instruction = place.load_address + linux_boot::entry_64_offset};
+std::optional<Loaded> unpack_in(std::span<std::byte> room, GuestRam& ram, const Packed& packed,
+                                Distance distance) {
+  const auto kernel = unpack_payload(packed, room);
+  if (!kernel) return std::nullopt;
+  if (kernel->relocations.empty()) distance = {};
+  if (!relocate(kernel->file, kernel->elf, kernel->relocations, distance.in_mapping) ||
+      !move_segments(ram, kernel->elf, kernel->file, distance.in_memory))
+    return std::nullopt;
+  return loaded_at(*kernel, distance, packed.header.init_size);
+}
+
+// Its own file is unpacked to where it will be, so that the memory of both is the same. Nothing: it
+// has to unpack itself.
+Result<std::optional<Loaded>> unpack_in_place(GuestRam& ram, const Packed& packed,
+                                              const Handover& handover) {
+  const uint64_t preferred = packed.place.runtime_address;
+  const Distance distance = distance_of(
+      packed.header, {preferred, preferred + packed.header.init_size}, handover, ram, true);
+  const AddressRange room = room_of(packed.header, preferred + distance.in_memory);
+  auto loaded = unpack_in(ram.range(room.begin, room.byte_count()), ram, packed, distance);
+  if (!loaded) TRY(ram.clear(room.begin, room.byte_count()));
+  return loaded;
+}
+
+// A guest without room for all that init_size says: what runs takes only what its segments say.
+Result<std::optional<Loaded>> unpack_beside(GuestRam& ram, const Packed& packed,
+                                            const Handover& handover) {
+  std::vector<std::byte> room(std::min<uint64_t>(packed.header.init_size, low_ram_end(ram)));
+  const auto kernel = unpack_payload(packed, room);
+  if (!kernel) return std::nullopt;
+  const AddressRange linked = kernel->elf.place();
+  const Distance distance =
+      distance_of(packed.header, linked, handover, ram, !kernel->relocations.empty());
+  if (!relocate(kernel->file, kernel->elf, kernel->relocations, distance.in_mapping))
+    return std::nullopt;
+  const Loaded loaded = loaded_at(*kernel, distance, linked.byte_count());
+  TRY(check_kernel_fits(ram, loaded.kernel));
+  TRY(write_segments(ram, kernel->elf, kernel->file, distance.in_memory));
+  return loaded;
+}
+
+Result<Loaded> write_packed(GuestRam& ram, const Packed& packed) {
+  TRY(check_kernel_fits(ram, packed.place.kernel));
+  TRY(ram.write(packed.place.load_address, packed.code));
+  return Loaded{.kernel = packed.place.kernel,
+                .address = packed.place.load_address,
+                .instruction = packed.place.load_address + linux_boot::entry_64_offset};
 }
 
 Result<Loaded> write_kernel(GuestRam& ram, std::span<const std::byte> code,
                             const SetupHeader& header, const Handover& handover) {
   TRY_LET(const Place place, place_of(header, code.size()));
-  TRY_LET(const auto unpacked, write_unpacked(ram, code, header, place, handover));
+  const Packed packed{.code = code, .header = header, .place = place};
+  const bool has_room = check_kernel_fits(ram, place.kernel).has_value();
+  TRY_LET(const auto unpacked,
+          has_room ? unpack_in_place(ram, packed, handover) : unpack_beside(ram, packed, handover));
   if (unpacked) return *unpacked;
-  return write_packed(ram, code, place);
+  return write_packed(ram, packed);
 }
 
 }  // namespace

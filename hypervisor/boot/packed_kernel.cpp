@@ -6,21 +6,19 @@
 namespace vhdkit::hypervisor {
 
 std::optional<UnpackedKernel> unpack_kernel(std::span<const std::byte> payload,
-                                            uint64_t max_bytes) {
+                                            std::span<std::byte> room) {
   if (payload.size() < sizeof(le32)) return std::nullopt;
   const size_t packed_bytes = payload.size() - sizeof(le32);
   const auto unpacked_bytes = load<le32>(payload, packed_bytes);
-  if (!unpacked_bytes || *unpacked_bytes > max_bytes) return std::nullopt;
-  UnpackedKernel kernel(*unpacked_bytes);
-  const auto file = kernel.file();
+  if (!unpacked_bytes || *unpacked_bytes > room.size()) return std::nullopt;
+  const auto file = room.first(*unpacked_bytes);
   if (!unpack(payload.first(packed_bytes), file) || !is_elf_file(file)) return std::nullopt;
   auto elf = read_elf_file(file);
   if (!elf) return std::nullopt;
-  kernel.elf = std::move(*elf);
-  auto relocations = read_relocations(file.subspan(kernel.elf.byte_count));
+  auto relocations = read_relocations(file.subspan(elf->byte_count));
   if (!relocations) return std::nullopt;
-  kernel.relocations = std::move(*relocations);
-  return kernel;
+  return UnpackedKernel{
+      .file = file, .elf = std::move(*elf), .relocations = std::move(*relocations)};
 }
 
 }  // namespace vhdkit::hypervisor

@@ -3,31 +3,25 @@
 // addresses as random.
 #pragma once
 
-#include <memory>
-
 #include "hypervisor/boot/elf_file.h"
 #include "hypervisor/boot/relocations.h"
 
 namespace vhdkit::hypervisor {
 
 struct UnpackedKernel {
-  explicit UnpackedKernel(size_t file_bytes)
-      : bytes(std::make_unique_for_overwrite<std::byte[]>(file_bytes)), byte_count(file_bytes) {}
-  // An ELF file and, behind it, its relocations.
-  std::span<std::byte> file() const { return {bytes.get(), byte_count}; }
-
-  std::unique_ptr<std::byte[]> bytes;
-  size_t byte_count;
+  std::span<std::byte> file;  // an ELF file and, behind it, its relocations
   ElfFile elf;
   Relocations relocations;  // none: it stays where it was linked
 };
 
 // payload: as payload_offset and payload_length say; its last 4 bytes are the unpacked length.
-// max_bytes: of the unpacked file.
+// room: what it is unpacked into, from its beginning on.
 //
-// Returns: nothing, where the payload is packed by a method that we do not know, is longer than it
-// may be, or holds something else than expected: the kernel can still unpack itself.
+// Returns: nothing, where the payload is packed by a method that we do not know, is longer than the
+// room, or holds something else than expected: the kernel can still unpack itself. The room may
+// have been written to.
 // Spec: Documentation/arch/x86/boot.rst, "payload_offset"; scripts/Makefile.lib, "size_append".
-std::optional<UnpackedKernel> unpack_kernel(std::span<const std::byte> payload, uint64_t max_bytes);
+std::optional<UnpackedKernel> unpack_kernel(std::span<const std::byte> payload,
+                                            std::span<std::byte> room);
 
 }  // namespace vhdkit::hypervisor

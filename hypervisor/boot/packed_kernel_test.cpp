@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <zstd.h>
 
+#include <algorithm>
 #include <set>
 
 #include "hypervisor/boot/linux_image.h"
@@ -20,9 +21,12 @@ using tests::value_at;
 
 constexpr uint64_t link_address = 16 * mib;
 
+// Where Linux's linker has the first segment in the file.
+constexpr size_t usual_offset = 2 * mib;
+
 // An ELF file with one segment of 0x100 bytes at 16 MiB, that takes 1 MiB there, begins at its
 // 0x40, and has an address at its 0x80. Behind it, a table that names that address.
-TestFile unpacked_kernel() {
+TestFile unpacked_kernel(size_t segment = usual_offset) {
   TestFile file;
   file.put_text(0,
                 "\x7f"
@@ -32,13 +36,29 @@ TestFile unpacked_kernel() {
   file.put(24, uint64_t{link_address + 0x40});
   file.put(32, uint64_t{64});
   file.put(54, uint16_t{56}).put(56, uint16_t{1});
-  file.put(64, uint32_t{1}).put(64 + 8, uint64_t{0x200});
+  file.put(64, uint32_t{1}).put(64 + 8, uint64_t{segment});
   file.put(64 + 24, link_address).put(64 + 32, uint64_t{0x100}).put(64 + 40, mib);
-  file.put_text(0x200, "unpacked");
-  file.put(0x280, uint64_t{0xffff'ffff'8100'0040});
-  file.put(0x2ff, uint8_t{0x77});
-  file.put(0x300, uint32_t{0}).put(0x304, uint32_t{0x8100'0080});
-  file.put(0x308, uint32_t{0}).put(0x30c, uint32_t{0});
+  file.put_text(segment, "unpacked");
+  file.put(segment + 0x80, uint64_t{0xffff'ffff'8100'0040});
+  file.put(segment + 0xff, uint8_t{0x77});
+  const size_t table = segment + 0x100;
+  file.put(table, uint32_t{0}).put(table + 4, uint32_t{0x8100'0080});
+  file.put(table + 8, uint32_t{0}).put(table + 12, uint32_t{0});
+  return file;
+}
+
+// The same with a second segment at 17 MiB, whose place in the file is not as far behind the first
+// one's. Behind what it has in the file it takes zeroes.
+TestFile kernel_of_two_segments(size_t second = usual_offset + mib + 0x2000) {
+  TestFile file = unpacked_kernel();
+  file.bytes.resize(usual_offset + 0x100);
+  file.put(56, uint16_t{2});
+  file.put(120, uint32_t{1}).put(120 + 8, uint64_t{second});
+  file.put(120 + 24, link_address + mib).put(120 + 32, uint64_t{0x100}).put(120 + 40, mib);
+  file.put_text(second, "moved");
+  file.put(second + 0xff, uint8_t{0x78});
+  file.put(second + 0x100, uint32_t{0}).put(second + 0x104, uint32_t{0x8100'0080});
+  file.put(second + 0x108, uint32_t{0}).put(second + 0x10c, uint32_t{0});
   return file;
 }
 
@@ -71,40 +91,48 @@ Result<Entry> load(GuestRam& ram, const TestFile& kernel, std::string_view comma
       {.initrd = initrd, .command_line = command_line, .rsdp_address = 0xe0000, .memory_map = map});
 }
 
+bool is_zero(GuestRam& ram, uint64_t page) {
+  return std::ranges::all_of(ram.range(page, 4096),
+                             [](std::byte value) { return value == std::byte{0}; });
+}
+
 // Where a kernel that unpacks itself begins.
 constexpr uint64_t own_entry = link_address + 0x200;
 
 TEST_CASE("the kernel is unpacked, and its relocations behind it are read") {
   const TestFile kernel = unpacked_kernel();
-  const auto unpacked = unpack_kernel(payload_of(kernel).bytes, 4096);
+  std::vector<std::byte> room(3 * mib);
+  const auto unpacked = unpack_kernel(payload_of(kernel).bytes, room);
   REQUIRE(unpacked);
-  CHECK(std::ranges::equal(unpacked->file(), kernel.bytes));
+  CHECK(unpacked->file.data() == room.data());
+  CHECK(std::ranges::equal(unpacked->file, kernel.bytes));
   CHECK(unpacked->elf.entry == link_address + 0x40);
   CHECK(unpacked->relocations.added_64.size() == 1);
 }
 
 TEST_CASE("what is something else than it says is left to the kernel") {
-  const TestFile kernel = unpacked_kernel();
+  const TestFile kernel = unpacked_kernel(0x200);
   const auto length = uint32_t(kernel.bytes.size());
+  std::vector<std::byte> room(4096);
   const auto with_length = [&](uint32_t said) {
     TestFile payload = payload_of(kernel);
     payload.put(payload.bytes.size() - 4, said);
-    return unpack_kernel(payload.bytes, 4096);
+    return unpack_kernel(payload.bytes, room);
   };
   REQUIRE(with_length(length));
   CHECK_FALSE(with_length(length - 1));
   CHECK_FALSE(with_length(length + 1));
   CHECK_FALSE(with_length(4097));
-  CHECK_FALSE(unpack_kernel({}, 4096));
+  CHECK_FALSE(unpack_kernel({}, room));
   TestFile text;
   text.bytes.resize(1000);
-  CHECK_FALSE(unpack_kernel(payload_of(text).bytes, 4096));
+  CHECK_FALSE(unpack_kernel(payload_of(text).bytes, room));
   TestFile cut = payload_of(kernel);
   cut.bytes.erase(cut.bytes.end() - 40, cut.bytes.end() - 4);
-  CHECK_FALSE(unpack_kernel(cut.bytes, 4096));
+  CHECK_FALSE(unpack_kernel(cut.bytes, room));
   TestFile no_table = kernel;
   no_table.put(0x310, uint32_t{0});
-  CHECK_FALSE(unpack_kernel(payload_of(no_table).bytes, 4096));
+  CHECK_FALSE(unpack_kernel(payload_of(no_table).bytes, room));
 }
 
 TEST_CASE("an unpacked kernel lies at random places, and knows its own") {
@@ -148,7 +176,7 @@ TEST_CASE("an unpacked kernel stays where it was linked, where it cannot move or
     CHECK(value_at<uint8_t>(*ram, entry->boot_data + 0x211) == 1);
   };
   TestFile without_table = unpacked_kernel();
-  without_table.bytes.resize(0x300);
+  without_table.bytes.resize(usual_offset + 0x100);
   stays(bz_image_with(payload_of(without_table)), "quiet");
   stays(bz_image_with(payload_of(unpacked_kernel())), "quiet nokaslr ro");
   stays(bz_image_with(payload_of(unpacked_kernel())), "nokaslr");
@@ -208,6 +236,24 @@ TEST_CASE("a guest is too small where an unpacked kernel fits nowhere") {
                 load(*ram, unknown.put(0x248, uint32_t{0xffff'ff00})));
 }
 
+TEST_CASE("segments come to their places, wherever the file has them") {
+  const auto ram = make_ram(128 * mib);
+  for (const size_t second : {usual_offset + mib, usual_offset + mib + 1, usual_offset + mib + 0x80,
+                              usual_offset + mib + 0x2000, usual_offset + 0x180000}) {
+    for (const char* line : {"nokaslr", "quiet"}) {
+      const auto entry =
+          load(*ram, bz_image_with(payload_of(kernel_of_two_segments(second))), line);
+      REQUIRE(entry);
+      const uint64_t place = entry->instruction - 0x40;
+      CHECK(text_at(*ram, place, 8) == "unpacked");
+      CHECK(text_at(*ram, place + mib, 5) == "moved");
+      CHECK(value_at<uint8_t>(*ram, place + mib + 0xff) == 0x78);
+      const auto zeroes = ram->range(place + mib + 0x100, mib - 0x100);
+      CHECK(std::ranges::all_of(zeroes, [](std::byte value) { return value == std::byte{0}; }));
+    }
+  }
+}
+
 TEST_CASE("a word of the command line is a whole one") {
   const auto ram = make_ram(128 * mib);
   const TestFile kernel = bz_image_with(payload_of(unpacked_kernel()));
@@ -226,7 +272,14 @@ TEST_CASE("a kernel that is not as its header says unpacks itself") {
     CHECK(entry->instruction == own_entry);
     CHECK(text_at(*ram, link_address, 6) == "kernel");
     CHECK(value_at<uint8_t>(*ram, entry->boot_data + 0x211) == 1);
+    // Of what was tried nothing is left. 8192 bytes of it lie where the others end.
+    for (uint64_t at = mib; at < entry->instruction + 8 * mib; at += 4096) {
+      if (at < link_address || at >= link_address + 8192) CHECK(is_zero(*ram, at));
+    }
   };
+  unpacks_itself(unpacked_kernel(0x200));
+  unpacks_itself(unpacked_kernel(usual_offset - 1));
+  unpacks_itself(kernel_of_two_segments(usual_offset + mib - 0x1000));
   TestFile elsewhere = unpacked_kernel();
   unpacks_itself(elsewhere.put(64 + 24, uint64_t{18 * mib}));
   TestFile larger = unpacked_kernel();
@@ -234,7 +287,7 @@ TEST_CASE("a kernel that is not as its header says unpacks itself") {
   TestFile without_entry = unpacked_kernel();
   unpacks_itself(without_entry.put(24, uint64_t{link_address + 2 * mib}));
   TestFile place_outside = unpacked_kernel();
-  unpacks_itself(place_outside.put(0x304, uint32_t{0x8100'0100}));
+  unpacks_itself(place_outside.put(usual_offset + 0x104, uint32_t{0x8100'0100}));
   TestFile payload_outside = bz_image_with(payload_of(unpacked_kernel()));
   payload_outside.put(0x248, uint32_t{0xffff'ff00});
   const auto entry = load(*ram, payload_outside);

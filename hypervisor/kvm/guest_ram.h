@@ -26,9 +26,12 @@ class GuestRam final : public vmbus::GuestMemory {
     uint64_t end() const { return address + byte_count; }
   };
 
+  // Where hardly any of it is used, small pages cost less: the machine clears what it gives.
+  enum class Pages { huge, small };
+
   // byte_count: a multiple of 2 MiB, at least smallest_bytes. Errors: invalid_argument; io with
   // ENOMEM (the machine has less to give).
-  static Result<std::unique_ptr<GuestRam>> create(uint64_t byte_count);
+  static Result<std::unique_ptr<GuestRam>> create(uint64_t byte_count, Pages pages = Pages::huge);
   ~GuestRam() override;
 
   std::byte* page(uint64_t page_number) override;
@@ -43,11 +46,14 @@ class GuestRam final : public vmbus::GuestMemory {
 
   // As when the machine is switched on: all zeroes. REQUIRES: no guest runs.
   Result<void> clear();
+  // The same for a part. Errors: out_of_range.
+  Result<void> clear(uint64_t address, uint64_t length);
 
  private:
   explicit GuestRam(uint64_t byte_count) : byte_count_(byte_count) {}
 
-  Result<void> map();
+  Result<void> map(Pages pages);
+  Result<std::span<std::byte>> existing_range(uint64_t address, uint64_t length);
 
   uint64_t byte_count_;
   std::byte* mapping_ = nullptr;

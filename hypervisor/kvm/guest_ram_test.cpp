@@ -55,6 +55,26 @@ TEST_CASE("ranges are whole or not at all") {
   CHECK(ram.page(1)[0] == std::byte{0});
 }
 
+TEST_CASE("a part is cleared, and what lies beside it is not") {
+  const auto created = GuestRam::create(16 * mib, GuestRam::Pages::small);
+  REQUIRE(created);
+  GuestRam& ram = **created;
+  const std::vector<std::byte> bytes(5 * 4096, std::byte{0x5a});
+  for (const auto& [begin, end] : {std::pair<size_t, size_t>{4096, 8192},
+                                   {4095, 8193},
+                                   {1, 4095},
+                                   {100, 5000},
+                                   {0, 5 * 4096}}) {
+    CAPTURE(begin);
+    REQUIRE_OK(ram.write(8192, bytes));
+    REQUIRE_OK(ram.clear(8192 + begin, end - begin));
+    const auto found = ram.range(8192, bytes.size());
+    for (size_t at = 0; at < bytes.size(); ++at)
+      REQUIRE(found[at] == (at >= begin && at < end ? std::byte{0} : std::byte{0x5a}));
+  }
+  REQUIRE_FAILS(Errc::out_of_range, "not all RAM", ram.clear(16 * mib - 4096, 8192));
+}
+
 TEST_CASE("memory that no guest can have is refused") {
   REQUIRE_FAILS(Errc::invalid_argument, "at least 16 MiB", GuestRam::create(8 * mib));
   REQUIRE_FAILS(Errc::invalid_argument, "a multiple of 2 MiB", GuestRam::create(17 * mib));

@@ -136,7 +136,7 @@ Result<void> judge(Processor& processor) {
 
 Result<void> try_long_mode(const Kvm& kvm) {
   prepare_kicks();
-  TRY_LET(const auto ram, GuestRam::create(GuestRam::smallest_bytes));
+  TRY_LET(const auto ram, GuestRam::create(GuestRam::smallest_bytes, GuestRam::Pages::small));
   TRY(load_trial(*ram));
   TRY_LET(const auto machine, VirtualMachine::create(kvm, *ram));
   TRY_LET(const auto processor, machine->create_processor(0));

@@ -219,13 +219,13 @@ Result<Entry> Machine::load_boot_loader(const Ports& ports) {
 }
 
 Result<Entry> Machine::load_kernel_file() {
-  TRY_LET(const auto kernel, read_file(plan_.kernel));
-  std::vector<std::byte> initrd;
+  TRY_LET(const FileContent kernel, FileContent::open(plan_.kernel));
+  FileContent initrd;
   if (!plan_.initrd.empty()) {
-    TRY_LET(initrd, read_file(plan_.initrd));
+    TRY_LET(initrd, FileContent::open(plan_.initrd));
   }
-  return with_context(load_kernel(*ram_, {.kernel = kernel,
-                                          .initrd = initrd,
+  return with_context(load_kernel(*ram_, {.kernel = kernel.bytes(),
+                                          .initrd = initrd.bytes(),
                                           .command_line = plan_.command_line,
                                           .vp_count = plan_.processor_count}),
                       plan_.kernel);
