@@ -138,7 +138,7 @@ Result<void> try_long_mode(const Kvm& kvm) {
   prepare_kicks();
   TRY_LET(const auto ram, GuestRam::create(GuestRam::smallest_bytes, GuestRam::Pages::small));
   TRY(load_trial(*ram));
-  TRY_LET(const auto machine, VirtualMachine::create(kvm, *ram));
+  TRY_LET(const auto machine, VirtualMachine::create_bare(kvm, *ram));
   TRY_LET(const auto processor, machine->create_processor(0));
   TRY_LET(const auto cpuid, kvm.supported_cpuid());
   TRY(processor->set_cpuid(cpuid));

@@ -49,11 +49,18 @@ kvm_irq_routing_entry message_route(uint32_t number, unsigned processor, uint8_t
 
 Result<std::unique_ptr<VirtualMachine>> VirtualMachine::create(const Kvm& kvm,
                                                                const GuestRam& ram) {
+  TRY_LET(auto machine, create_bare(kvm, ram));
+  TRY(machine->add_interrupt_controllers());
+  TRY(machine->take_registers());
+  return machine;
+}
+
+Result<std::unique_ptr<VirtualMachine>> VirtualMachine::create_bare(const Kvm& kvm,
+                                                                    const GuestRam& ram) {
   TRY_LET(const int number, control(kvm.descriptor(), KVM_CREATE_VM, "KVM_CREATE_VM"));
   std::unique_ptr<VirtualMachine> machine(new VirtualMachine(kvm, Descriptor(number)));
   TRY(machine->add_memory(ram));
-  TRY(machine->add_interrupt_controllers());
-  TRY(machine->take_registers());
+  TRY(machine->give_own_pages());
   return machine;
 }
 
@@ -71,12 +78,16 @@ Result<void> VirtualMachine::add_memory(const GuestRam& ram) const {
   return {};
 }
 
-Result<void> VirtualMachine::add_interrupt_controllers() const {
+Result<void> VirtualMachine::give_own_pages() const {
   uint64_t identity_map = identity_map_address;
   TRY(control(descriptor_.number(), KVM_SET_IDENTITY_MAP_ADDR, "KVM_SET_IDENTITY_MAP_ADDR",
               &identity_map));
   TRY(control(descriptor_.number(), KVM_SET_TSS_ADDR, "KVM_SET_TSS_ADDR",
               static_cast<unsigned long>(tss_address)));
+  return {};
+}
+
+Result<void> VirtualMachine::add_interrupt_controllers() const {
   TRY(control(descriptor_.number(), KVM_CREATE_IRQCHIP, "KVM_CREATE_IRQCHIP"));
   return {};
 }

@@ -17,6 +17,9 @@ class VirtualMachine {
   // With local APICs and an I/O APIC of 24 pins in the kernel. Reads and writes of Hyper-V's
   // model-specific registers, and of those that KVM does not know, come to us.
   static Result<std::unique_ptr<VirtualMachine>> create(const Kvm& kvm, const GuestRam& ram);
+  // With nothing but memory, for a processor that needs no more: each part takes the kernel a while
+  // to make, and to take down.
+  static Result<std::unique_ptr<VirtualMachine>> create_bare(const Kvm& kvm, const GuestRam& ram);
 
   Result<std::unique_ptr<Processor>> create_processor(unsigned index) const;
 
@@ -61,6 +64,7 @@ class VirtualMachine {
   VirtualMachine(const Kvm& kvm, Descriptor descriptor)
       : kvm_(kvm), descriptor_(std::move(descriptor)) {}
   Result<void> add_memory(const GuestRam& ram) const;
+  Result<void> give_own_pages() const;
   Result<void> add_interrupt_controllers() const;
   Result<void> take_registers() const;
   Result<void> set_routes();

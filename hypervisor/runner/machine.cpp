@@ -119,6 +119,7 @@ Result<void> Machine::create_parts() {
   const unsigned vp_count = plan_.processor_count;
   exits_.resize(vp_count);
   TRY_LET(ram_, GuestRam::create(plan_.memory_bytes));
+  begin_loading();
   synic_ = std::make_unique<Synic>(*ram_, vp_count, [this] { storage_->slot_is_free(); });
   registers_ = std::make_unique<Registers>(
       *ram_, *synic_, vp_count,
@@ -155,6 +156,7 @@ Result<Ending> Machine::run() {
     TRY_LET(Ending ending, run_once());
     if (!starts_again(ending)) return ending;
     TRY(ram_->clear());
+    begin_loading();
   }
 }
 
@@ -191,7 +193,7 @@ bool Machine::starts_again(const Ending& ending) {
 
 Result<Ending> Machine::run(Partition& partition, const Ports& ports) {
   if (!plan_.kernel.empty()) {
-    TRY_LET(const Entry entry, load_kernel_file());
+    TRY_LET(const Entry entry, loading_.get());
     TRY(partition.start(entry, ports, nullptr));
     has_run_ = true;
     return partition.wait();
@@ -216,6 +218,15 @@ Result<Entry> Machine::load_boot_loader(const Ports& ports) {
                                              .drives = std::move(*drives),
                                              .vp_count = plan_.processor_count});
   return with_context(bios_->boot(), path);
+}
+
+// Beside whatever else has to be done before the guest runs.
+void Machine::begin_loading() {
+  if (plan_.kernel.empty()) return;
+  loading_ = std::async(std::launch::async, [this] {
+    enter(ThreadKind::loader);
+    return load_kernel_file();
+  });
 }
 
 Result<Entry> Machine::load_kernel_file() {

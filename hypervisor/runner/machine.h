@@ -2,6 +2,8 @@
 // next until it stays off.
 #pragma once
 
+#include <future>
+
 #include "hypervisor/bios/bios.h"
 #include "hypervisor/control/controls.h"
 #include "hypervisor/partition/partition.h"
@@ -80,6 +82,7 @@ class Machine final : public Controls {
   Result<void> attach_disks();
   Result<Ending> run_once();
   Result<Ending> run(Partition& partition, const Ports& ports);
+  void begin_loading();
   Result<Entry> load_kernel_file();
   Result<Entry> load_boot_loader(const Ports& ports);
   void end(Ending ending);
@@ -106,6 +109,7 @@ class Machine final : public Controls {
   std::unique_ptr<Registers> registers_;
   std::unique_ptr<Storage> storage_;
   bool has_run_ = false;
+  std::future<Result<Entry>> loading_;  // of the next power-on's kernel; waits for it when it goes
   std::unique_ptr<GuestServices> services_;  // on the storage's bus
   std::unique_ptr<Bios> bios_;               // of the power-on; null where a kernel is loaded
 

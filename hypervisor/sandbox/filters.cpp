@@ -108,6 +108,9 @@ struct List {
 
 List list_of(ThreadKind kind) {
   switch (kind) {
+    case ThreadKind::loader:
+      return {
+          .calls = {calls_of_reader}, .requests = {}, .opens_files = true, .starts_threads = true};
     case ThreadKind::processor:
       return {.calls = {calls_of_processor}, .requests = {requests_of_processor}};
     case ThreadKind::storage:
@@ -136,8 +139,8 @@ List list_of_all() {
   List all{
       .calls = {calls_of_beginning}, .requests = {}, .opens_files = true, .starts_threads = true};
   for (const ThreadKind kind :
-       {ThreadKind::main, ThreadKind::processor, ThreadKind::storage, ThreadKind::bus,
-        ThreadKind::console, ThreadKind::control, ThreadKind::signals}) {
+       {ThreadKind::main, ThreadKind::loader, ThreadKind::processor, ThreadKind::storage,
+        ThreadKind::bus, ThreadKind::console, ThreadKind::control, ThreadKind::signals}) {
     const List list = list_of(kind);
     all.calls.insert(all.calls.end(), list.calls.begin(), list.calls.end());
     all.requests.insert(all.requests.end(), list.requests.begin(), list.requests.end());

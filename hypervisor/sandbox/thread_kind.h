@@ -7,6 +7,7 @@ namespace vhdkit::hypervisor {
 
 enum class ThreadKind : uint8_t {
   main,       // makes machines and their processors, and waits
+  loader,     // reads a kernel, and unpacks it
   processor,  // runs the guest
   storage,    // opens images, and moves what is in them
   bus,        // VMBus, and the integration services
@@ -20,6 +21,8 @@ constexpr const char* thread_name(ThreadKind kind) {
   switch (kind) {
     case ThreadKind::main:
       return "vhd-run";
+    case ThreadKind::loader:
+      return "loader";
     case ThreadKind::processor:
       return "processor";
     case ThreadKind::storage:

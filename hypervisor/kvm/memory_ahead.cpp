@@ -1,0 +1,38 @@
+#include "hypervisor/kvm/memory_ahead.h"
+
+#include <sys/mman.h>
+
+#include <cstdint>
+
+namespace vhdkit::hypervisor {
+namespace {
+
+constexpr size_t page_bytes = 4096;
+constexpr size_t step_bytes = size_t{2} << 20;  // of one huge page
+constexpr size_t worthwhile_bytes = 4 * step_bytes;
+
+}  // namespace
+
+MemoryAhead::MemoryAhead(std::span<std::byte> memory) : memory_(memory) {
+  if (memory.size() >= worthwhile_bytes) thread_ = std::thread([this] { take(); });
+}
+
+MemoryAhead::~MemoryAhead() {
+  is_over_ = true;
+  if (thread_.joinable()) thread_.join();
+}
+
+void MemoryAhead::take() {
+  while (!is_over_ && memory_.size() >= step_bytes) {
+    const auto end = reinterpret_cast<uintptr_t>(memory_.data() + memory_.size());
+    const size_t beyond = end % step_bytes;
+    const auto step = memory_.last(beyond == 0 ? step_bytes : beyond);
+    // To the pages that it touches. Where the kernel does not know it, they come when they are
+    // written to.
+    std::byte* const page = step.data() - reinterpret_cast<uintptr_t>(step.data()) % page_bytes;
+    if (madvise(page, size_t(step.data() + step.size() - page), MADV_POPULATE_WRITE) != 0) return;
+    memory_ = memory_.first(memory_.size() - step.size());
+  }
+}
+
+}  // namespace vhdkit::hypervisor

@@ -1,0 +1,28 @@
+// Memory that is taken from the machine before it is written to.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <span>
+#include <thread>
+
+namespace vhdkit::hypervisor {
+
+// While it lives, another thread has the kernel give pages for the memory, from its end on: whoever
+// fills it from its beginning meets it halfway, and waits for half of the pages to be cleared.
+class MemoryAhead {
+ public:
+  explicit MemoryAhead(std::span<std::byte> memory);
+  MemoryAhead(const MemoryAhead&) = delete;
+  MemoryAhead& operator=(const MemoryAhead&) = delete;
+  ~MemoryAhead();
+
+ private:
+  void take();
+
+  std::span<std::byte> memory_;
+  std::atomic<bool> is_over_ = false;
+  std::thread thread_;  // none where there is too little to be worth it
+};
+
+}  // namespace vhdkit::hypervisor
