@@ -24,28 +24,22 @@ import sys
 import tempfile
 import time
 
-from shared import contest
-
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "guest"))
 # pylint: disable=wrong-import-position
+from shared import contest, qemu  # noqa: E402
 from lab import boot_disks, debian, guests  # noqa: E402
 from lab.debian import Unavailable  # noqa: E402
 from lab.machine import RUNNING, machine_with_kvm  # noqa: E402
 
 MIB = 1 << 20
-MEMORY_MIB = 512
 DATA_BYTES = 256 * MIB
 ROOT_BYTES = 256 * MIB  # fio has 80 MiB of libraries
-VIRTIO = ["virtio_pci", "virtio_mmio", "virtio_blk"]
 TRACE = "/sys/kernel/tracing/events/kvm/kvm_userspace_exit"
 
-# Without a clock microvm's guests wait four seconds for one; without PIT and PIC they start sooner.
-BOARDS = {"q35": "q35", "microvm": "microvm,rtc=on,pit=off,pic=off", "pc": "pc"}
 RUNNERS = ["vhd-run", "q35", "microvm"]
 DISK_RUNNERS = ["vhd-run", "q35", "pc"]
 
-APPEND = "console=ttyS0 quiet panic=-1"
 DISK_MIB = 96
 MENU_ENTRY = "what is measured"
 MENU = f"""
@@ -54,7 +48,7 @@ terminal_input serial
 terminal_output serial
 set timeout=-1
 menuentry '{MENU_ENTRY}' {{
-  linux /boot/vmlinuz {APPEND} vhdkit.disks=1 vhdkit.partition=1
+  linux /boot/vmlinuz {qemu.APPEND} vhdkit.disks=1 vhdkit.partition=1
   initrd /boot/initrd
 }}
 """
@@ -112,9 +106,8 @@ class Contender:
         disks = [f"{place.folder}/root.vhdx", f"{place.folder}/data.{self.image}"]
         if self.runner == "vhd-run":
             return guests.words(place.kernel, place.initrd, [(disk, "cache=none") for disk in disks], self.cpus,
-                                f"{MEMORY_MIB}M")
-        return qemu_words(self.runner, disks, self.cpus, "-kernel", place.kernel, "-initrd", place.initrd, "-append",
-                          f"{APPEND} vhdkit.disks={len(disks)}")
+                                f"{qemu.MEMORY_MIB}M")
+        return qemu.with_kernel(self.runner, place.kernel, place.initrd, disks, self.cpus)
 
 
 class WholeDisk(Contender):
@@ -126,21 +119,8 @@ class WholeDisk(Contender):
     def words(self, place):
         disk = f"{place.folder}/boot.{self.image}"
         if self.runner == "vhd-run":
-            return guests.own_words([(disk, "cache=none")], self.cpus, f"{MEMORY_MIB}M")
-        return qemu_words(self.runner, [disk], self.cpus)
-
-
-def qemu_words(board, disks, cpus, *more):
-    kind = "virtio-blk-device" if board == "microvm" else "virtio-blk-pci"
-    command = [debian.need("qemu-system-x86_64"), "-M", BOARDS[board], "-accel", "kvm", "-cpu", "host", "-m",
-               f"{MEMORY_MIB}M", "-smp", str(cpus), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-               "-serial", "stdio", "-object", "iothread,id=worker", *more]
-    for index, disk in enumerate(disks):
-        image_format = disk.rpartition(".")[2]
-        command += ["-drive", f"file={disk},format={image_format},if=none,id=d{index},cache=none,aio=io_uring,"
-                    "discard=unmap",
-                    "-device", f"{kind},drive=d{index},iothread=worker,num-queues={cpus}"]
-    return [*map(str, command)]
+            return guests.own_words([(disk, "cache=none")], self.cpus, f"{qemu.MEMORY_MIB}M")
+        return qemu.words(self.runner, [disk], self.cpus)
 
 
 def until_it_ends(what, contender, *arguments):
@@ -220,7 +200,7 @@ def memory_beside(place, pid):
         if match := re.match(r"(Size|Rss):\s+(\d+) kB", line):
             if match.group(1) == "Size":
                 size = int(match.group(2)) >> 10
-            elif size < MEMORY_MIB // 2:
+            elif size < qemu.MEMORY_MIB // 2:
                 total += int(match.group(2))
     return total / 1024
 
@@ -351,7 +331,7 @@ def make_files(vhd, work):
     kernel = debian.kernel("cloud")
     image = work / "vmlinuz"
     shutil.copy(kernel.image, image)
-    initrd = guests.make_initrd(kernel, work / "initrd", VIRTIO)
+    initrd = guests.make_initrd(kernel, work / "initrd", qemu.VIRTIO)
     for path in (root, raw, make_boot_disk(work, image, initrd)):
         subprocess.run([vhd, "convert", "-q", "-O", "vhdx", path, path.with_suffix(".vhdx")], check=True)
     return image, initrd

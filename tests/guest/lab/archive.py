@@ -82,7 +82,7 @@ def pack_initrd(tree, target, compressed=False):
     os.rename(name, target)
 
 
-def write_initrd(target, modules, script):
+def write_initrd(target, modules, script, compressed=False):
     """busybox, modules in /modules in the order in which they load, and a script as /init."""
     with tempfile.TemporaryDirectory() as folder:
         tree = pathlib.Path(folder)
@@ -93,7 +93,7 @@ def write_initrd(target, modules, script):
         for name in ("dev", "proc", "sys", "root", "host"):
             (tree / name).mkdir(exist_ok=True)
         write_script(tree / "init", script)
-        pack_initrd(tree, target)
+        pack_initrd(tree, target, compressed)
 
 
 def tiny_kernel(what, target):

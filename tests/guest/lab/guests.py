@@ -25,9 +25,9 @@ exec busybox poweroff -f
 SG_TOOLS = ["sg_inq", "sg_vpd", "sg_readcap", "sg_unmap"]
 
 
-def make_initrd(kernel, target, more_modules=()):
+def make_initrd(kernel, target, more_modules=(), compressed=False):
     modules = kernel.modules(*MODULES, *more_modules)
-    archive.write_initrd(target, modules, (HERE / "inner_init.sh").read_text())
+    archive.write_initrd(target, modules, (HERE / "inner_init.sh").read_text(), compressed)
     return target
 
 
