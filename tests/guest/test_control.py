@@ -1,7 +1,9 @@
 """A guest that is looked at and steered through the control socket of its runner."""
 import os
+import re
 import stat
 import time
+import xml.etree.ElementTree
 
 import pytest
 from cases import boots, machine, raw_of, root, shell, workshop  # noqa: F401, fixtures
@@ -55,8 +57,81 @@ def control(machine, tmp_path):
     return Control(machine, tmp_path / "control")
 
 
-def test_status_counters_pause_and_resume(boots, control, root):
-    guest = boots.start([root], extra=control.option)
+# Speaks too: what a guest reads leaves it by no exit to the runner, what it says does.
+READER = "while dd if=/dev/lun/0 of=/dev/null bs=64k count=64 iflag=direct 2>/dev/null; do echo read; done\n"
+MICROSECONDS = {"us": 1, "ms": 1000, "s": 1000000}
+
+
+def tables_of(block):
+    """What `top` prints of an interval: {a table's first title: its rows}, each row by title."""
+    tables = {}
+    for table in block.strip().split("\n\n")[1:]:
+        titles, *rows = [re.split(" {2,}", line) for line in table.splitlines()]
+        assert all(len(row) == len(titles) for row in rows), table
+        tables[titles[0]] = [dict(zip(titles, row)) for row in rows]
+    return tables
+
+
+def microseconds(cell):
+    value, unit = cell.split()
+    return float(value) * MICROSECONDS[unit]
+
+
+def check_interval(block, image, causes):
+    """The reader's, and nobody else's."""
+    tables = tables_of(block)
+    disk, = tables["Disk"]
+    requests, (read, unit) = float(disk["Requests/s"]), disk["Read/s"].split()
+    assert disk["Image"] == image and disk["Errors/s"] == "0" and requests > 0
+    read_bytes = float(read) * (1 << {"KiB": 10, "MiB": 20, "GiB": 30}[unit])
+    assert 32 << 10 <= read_bytes / requests <= 70 << 10
+    p50, p95, p99 = (microseconds(disk[title]) for title in ("p50", "p95", "p99"))
+    assert 0 < p50 <= p95 <= p99
+    assert 0 < microseconds(disk["Reads' p99"])
+    assert float(tables["Channel"][0]["Packets/s"]) > 0
+    processor, = tables["Processor"]
+    assert processor.keys() == {"Processor", "Exits/s", *causes}
+    rates = {cause: float(processor[cause]) for cause in causes}
+    assert rates["port"] > 0
+    assert float(processor["Exits/s"]) == pytest.approx(sum(rates.values()), rel=0.01, abs=1)
+
+
+def reads_in(picture):
+    """How many the picture of a disk's latencies says there were; it says how long they took as well."""
+    root = xml.etree.ElementTree.fromstring(picture)
+    words = "\n".join(text.text for text in root.iter("{http://www.w3.org/2000/svg}text"))
+    assert "controller 0, LUN 0" in words
+    return int(re.search(r"^reads: (\d+), p50 \S+ [mu]?s, p95 \S+ [mu]?s, p99 \S+ [mu]?s$", words, re.MULTILINE).group(1))
+
+
+def reads_counted(control):
+    latencies = control.ask("counters")["controllers"][0]["units"][0]["read-latency-us"]
+    return sum(entry["count"] for entry in latencies)
+
+
+def check_top_and_pictures(guest, control, image):
+    """Of a guest that reads meanwhile; how many reads it made at least."""
+    guest.type(READER)
+    guest.expect(r"^read\r*$")
+    done = control.ctl("top", before=["-n", "2", "--interval", "4"], seconds=120)
+    assert done.code == 0, done.err
+    blocks = re.split(r"^(?=running, up for )", done.out, flags=re.MULTILINE)[1:]
+    assert len(blocks) == 2, done.out
+    causes = control.ask("counters")["exits"].keys()
+    for block in blocks:
+        check_interval(block, image, causes)
+    before = reads_counted(control)
+    picture = control.ctl("counters", before=["--output=svg"])
+    assert picture.code == 0, picture.err
+    assert before <= reads_in(picture.out) <= reads_counted(control)
+    guest.type("\x03")
+    guest.run("true")
+    return before
+
+
+def test_status_counters_pause_and_resume(boots, control, root, tmp_path):
+    report = tmp_path / "report.svg"
+    guest = boots.start([root], extra=[*control.option, "--report", report, "--output=svg"])
     guest.boots()
     status = control.ask("status")
     assert (status["state"], status["processors"], status["memory"]) == ("running", 1, 512 * MIB)
@@ -73,6 +148,7 @@ def test_status_counters_pause_and_resume(boots, control, root):
     read = [counters["controllers"][0]["units"][0]["bytes-read"] for counters in (before, after)]
     assert read[1] - read[0] >= 4 * MIB
     assert after["exits"]["signal"] >= before["exits"]["signal"]
+    reads = check_top_and_pictures(guest, control, str(root))
 
     # A guest that speaks all the time, and while it is paused not at all.
     guest.type("i=0; while [ $i -lt 1000000 ]; do i=$((i + 1)); echo tick$i; done\n")
@@ -91,6 +167,7 @@ def test_status_counters_pause_and_resume(boots, control, root):
     guest.type("\x03")
     guest.run("true", 60)
     guest.powers_off()
+    assert reads_in(report.read_text(encoding="utf-8")) >= reads
     assert run("check", "-q", root).code in (0, 3)
 
 
