@@ -119,7 +119,10 @@ std::vector<std::string> ChainOpener::candidates() const {
 
 Async<ChainOpener::Attempt> ChainOpener::try_candidate(const std::string& candidate) {
   Attempt attempt{.verdict = LinkVerdict::unreadable};
+  // A VHD has a VHD for its parent, also where a guest has written another format's header to the
+  // head of a fixed one.
   std::optional<Format> format;
+  if (links_.back().format == Format::vhd) format = Format::vhd;
   if (!reference().format.empty()) {
     format = parse_format(reference().format);
     attempt.code = Errc::unsupported;

@@ -10,7 +10,6 @@
 #include "image/known_children.h"
 #include "image/parent_edit.h"
 #include "image/remove_durably.h"
-#include "image/resize.h"
 #include "vhdx/edit.h"
 
 namespace vhdkit::image {
@@ -78,53 +77,51 @@ Async<void> check_bystanders(async::Loop& loop, Image& chain, size_t target,
   co_return Result<void>();
 }
 
-// What the target must be made: a child may be larger.
-NewSize wanted_size(Image& chain, size_t target) {
-  disk::LayeredDisk& disk = chain.disk();
-  NewSize size{.size_bytes = disk.geometry().size_bytes};
-  if (target + 1 < disk.layer_count())
-    size.parent_bytes = disk.layer(uint32_t(target + 1)).geometry().size_bytes;
-  return size;
-}
-
-Result<void> check_sizes(Image& chain, size_t target) {
-  disk::Layer& layer = chain.disk().layer(uint32_t(target));
-  const uint64_t target_bytes = layer.geometry().size_bytes;
-  const uint64_t child_bytes = chain.disk().geometry().size_bytes;
-  const ChainLink& link = chain.links()[target];
-  if (child_bytes < target_bytes)
-    return fail(Errc::unsupported,
-                fmt::format("{}: its disk of {} bytes is smaller than that of {}, {} bytes",
-                            chain.path(), child_bytes, link.path, target_bytes));
-  if (child_bytes == target_bytes) return {};
-  return check_resize(link.path, *link.format, layer, wanted_size(chain, target));
-}
-
-// What the target has to become before anything is put into it.
-struct Growth {
+// Gives the target the child's size.
+struct Fitting {
   Format format;
   bool is_fixed_vhd;
+  uint64_t old_bytes;
   NewSize size;
+
+  bool grows() const { return size.size_bytes > old_bytes; }
+  bool shrinks() const { return size.size_bytes < old_bytes; }
+  Async<void> run(async::Loop& loop, const std::string& path) const {
+    co_return co_await resize_file(loop, path, format, is_fixed_vhd, size, nullptr);
+  }
 };
 
-// Nothing: it is as large as the child.
-std::optional<Growth> growth_of(Image& chain, size_t target) {
-  const disk::Layer& layer = chain.disk().layer(uint32_t(target));
+Fitting fitting_of(Image& chain, size_t target) {
+  disk::LayeredDisk& disk = chain.disk();
+  const disk::Layer& layer = disk.layer(uint32_t(target));
   const Format format = *chain.links()[target].format;
-  const NewSize size = wanted_size(chain, target);
-  if (size.size_bytes <= layer.geometry().size_bytes) return std::nullopt;
-  return Growth{.format = format, .is_fixed_vhd = is_fixed_vhd(format, layer), .size = size};
+  Fitting fitting{.format = format,
+                  .is_fixed_vhd = is_fixed_vhd(format, layer),
+                  .old_bytes = layer.geometry().size_bytes,
+                  .size = {.size_bytes = disk.geometry().size_bytes, .keep_identity = true}};
+  if (target + 1 < disk.layer_count())
+    fitting.size.parent_bytes = disk.layer(uint32_t(target + 1)).geometry().size_bytes;
+  return fitting;
+}
+
+Async<void> check_fitting(Image& chain, size_t target, const Fitting& fitting) {
+  if (!fitting.grows() && !fitting.shrinks()) co_return Result<void>();
+  disk::Layer& layer = chain.disk().layer(uint32_t(target));
+  const std::string& path = chain.links()[target].path;
+  co_return co_await check_resize(path, fitting.format, layer, fitting.size);
 }
 
 // What must hold before anything is changed, and what there is to do.
 Async<MergeReport> prepare(async::Loop& loop, Image& chain, size_t target, bool keep_files) {
-  CO_TRY(check_sizes(chain, target));
+  const Fitting fitting = fitting_of(chain, target);
   MergeReport report;
+  report.size = {.old_bytes = fitting.old_bytes, .new_bytes = fitting.size.size_bytes};
   if (!keep_files) {
     CO_TRY_LET(report.moved, co_await other_children(loop, chain, 0));
   }
   CO_TRY(co_await check_bystanders(loop, chain, target, report.moved));
   CO_TRY(co_await chain.disk().audit());
+  CO_TRY(co_await check_fitting(chain, target, fitting));
   report.into = chain.links()[target].path;
   for (size_t depth = 0; depth < target; ++depth)
     report.merged.push_back(chain.links()[depth].path);
@@ -194,6 +191,27 @@ class Succession {
   const Locked& moving_;
 };
 
+Async<std::unique_ptr<Image>> open_target(async::Loop& loop, const std::string& path,
+                                          const OpenOptions& open_options) {
+  OpenOptions options{.path_mappings = open_options.path_mappings, .writable = true};
+  options.keep_identity = true;
+  co_return co_await Image::open(loop, path, options);
+}
+
+// REQUIRES: the files above the target are locked by us, so they are read without locks.
+Async<void> put_content(async::Loop& loop, const std::string& child_path, size_t target_depth,
+                        Image& target, const MergeAmount& amount, const OpenOptions& open_options,
+                        Progress* progress) {
+  OpenOptions source_options = open_options;
+  source_options.force_share = true;
+  CO_TRY_LET(const auto source, co_await Image::open(loop, child_path, source_options));
+  auto copied =
+      co_await merge_content(source->disk(), target_depth, target.disk(), amount, progress);
+  auto closed = co_await target.disk().close();
+  CO_TRY(std::move(copied));
+  co_return closed;
+}
+
 }  // namespace
 
 Async<MergeReport> merge(async::Loop& loop, const std::string& child_path,
@@ -202,35 +220,27 @@ Async<MergeReport> merge(async::Loop& loop, const std::string& child_path,
   MergeReport report;
   size_t target_depth = 0;
   Guid child_identity;
-  std::optional<Growth> growth;
+  std::optional<Fitting> fitting;
   {
     CO_TRY_LET(const auto chain, co_await Image::open(loop, child_path, open_options));
     CO_TRY_LET(target_depth, find_target(*chain, options));
     CO_TRY_LET(report, co_await prepare(loop, *chain, target_depth, options.keep_files));
-    growth = growth_of(*chain, target_depth);
+    fitting = fitting_of(*chain, target_depth);
     child_identity = chain->disk().layer(0).identity().value_or(Guid());
   }
   if (options.dry_run) co_return std::move(report);
 
   CO_TRY_LET(const Locked merged, lock(loop, report.merged));
   // The child shows zeroes there, as the target does then.
-  if (growth)
-    CO_TRY(co_await resize_file(loop, report.into, growth->format, growth->is_fixed_vhd,
-                                growth->size, nullptr));
-  OpenOptions target_options{.path_mappings = open_options.path_mappings, .writable = true};
-  target_options.keep_identity = true;
-  CO_TRY_LET(const auto target, co_await Image::open(loop, report.into, target_options));
+  if (fitting->grows()) CO_TRY(co_await fitting->run(loop, report.into));
+  CO_TRY_LET(auto target, co_await open_target(loop, report.into, open_options));
   CO_TRY_LET(const Locked moving, co_await open_for_edit(loop, report.moved, target->format()));
-  {
-    // Its files are ours now, so it is read without locks.
-    OpenOptions source_options = open_options;
-    source_options.force_share = true;
-    CO_TRY_LET(const auto source, co_await Image::open(loop, child_path, source_options));
-    auto copied = co_await merge_content(source->disk(), target_depth, target->disk(),
-                                         report.amount, progress);
-    auto closed = co_await target->disk().close();
-    CO_TRY(std::move(copied));
-    CO_TRY(std::move(closed));
+  CO_TRY(co_await put_content(loop, child_path, target_depth, *target, report.amount, open_options,
+                              progress));
+  if (fitting->shrinks()) {
+    target.reset();
+    CO_TRY(co_await fitting->run(loop, report.into));
+    CO_TRY_LET(target, co_await open_target(loop, report.into, open_options));
   }
   if (options.keep_files) co_return std::move(report);
   Succession succession(*target, child_identity, report, moving);

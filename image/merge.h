@@ -8,6 +8,7 @@
 #include "image/image.h"
 #include "image/merge_content.h"
 #include "image/progress.h"
+#include "image/resize.h"
 
 namespace vhdkit::image {
 
@@ -22,6 +23,7 @@ struct MergeReport {
   std::vector<std::string> merged;  // the images above it, child first; removed unless kept
   std::vector<std::string> moved;   // the child's own children, which have `into` as parent now
   MergeAmount amount;
+  ResizeReport size;  // of the disk of `into`: it gets the child's
 };
 
 // Writes what the images above `into` hold into it, flushes it, gives it to the child's own
@@ -30,7 +32,9 @@ struct MergeReport {
 // shows itself; and so do its children, before and after they are moved. So after a crash, or when
 // this was interrupted, it is called again and does it all again. Memory is bounded by a few MiB.
 //
-// An `into` that is smaller than the child gets the child's size first, and zeroes there.
+// `into` gets the child's size. A smaller one gets it first, and zeroes there. A larger one loses
+// what it has behind the child's end, which the child does not show, after the content is in it and
+// before anybody else gets it as a parent: so what cannot be made good again comes last.
 //
 // As VHDX, `into` has the child's identity in the end, [MS-VHDX] 2.6.2.6.3: it has its content. All
 // images are locked against everybody else meanwhile. If other images have `into` or one between as
@@ -38,8 +42,8 @@ struct MergeReport {
 // lost.
 //
 // Errors, with nothing changed: invalid_argument (no parent; `into` not in the chain; other
-// children); unsupported (the child is smaller than `into`, or that one cannot be written or grow);
-// busy; as Image::open(). Later: io, no_space, interrupted; then the child still shows its disk.
+// children); unsupported (`into` cannot be written, or not get that size); busy; as Image::open().
+// Later: io, no_space, interrupted; then the child still shows its disk.
 Async<MergeReport> merge(async::Loop& loop, const std::string& child_path,
                          const MergeOptions& options, const OpenOptions& open_options,
                          Progress* progress);

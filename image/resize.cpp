@@ -48,9 +48,10 @@ Result<void> check_kind(Image& image) {
   if (image.format() == Format::raw && std::filesystem::is_block_file(image.path(), ignored))
     return fail(Errc::unsupported, image.path() + ": is a device, which has the size that it has");
   if (image.format() == Format::vhd && image.disk().layer(0).parent() != nullptr)
-    return fail(
-        Errc::unsupported,
-        image.path() + ": a differencing VHD has its parent's size: Windows opens no other");
+    return fail(Errc::unsupported,
+                image.path() +
+                    ": a differencing VHD has its parent's size, Windows opens no other: merge it "
+                    "into its parent, or convert it, and resize that disk");
   return {};
 }
 
@@ -121,18 +122,20 @@ bool is_fixed_vhd(Format format, const disk::Layer& layer) {
   return format == Format::vhd && layer.block_size_bytes() == 0;
 }
 
-Result<void> check_resize(const std::string& path, Format format, disk::Layer& layer,
-                          const NewSize& size) {
+Async<void> check_resize(const std::string& path, Format format, disk::Layer& layer,
+                         const NewSize& size) {
   if (format == Format::qcow2)
-    return fail(Errc::unsupported, path + ": qcow2 images are only read");
-  const bool shows_parent =
-      layer.parent() != nullptr && size.parent_bytes > layer.geometry().size_bytes;
-  if (format != Format::vhd || !shows_parent) return {};
-  return fail(
-      Errc::unsupported,
-      fmt::format("{}: its parent's disk of {} bytes is larger than its own, and a VHD cannot "
-                  "hide what would come to light",
-                  path, size.parent_bytes));
+    co_return fail(Errc::unsupported, path + ": qcow2 images are only read");
+  if (format != Format::vhd) co_return Result<void>();
+  const uint64_t old_bytes = layer.geometry().size_bytes;
+  const bool shows_parent = layer.parent() != nullptr && size.parent_bytes > old_bytes;
+  if (shows_parent && size.size_bytes > old_bytes)
+    co_return fail(
+        Errc::unsupported,
+        fmt::format("{}: its parent's disk of {} bytes is larger than its own, and a VHD cannot "
+                    "hide what would come to light",
+                    path, size.parent_bytes));
+  co_return co_await libvhd::check_resize(layer.file(), size.size_bytes);
 }
 
 Async<void> resize_file(async::Loop& loop, const std::string& path, Format format,
@@ -142,7 +145,8 @@ Async<void> resize_file(async::Loop& loop, const std::string& path, Format forma
   CO_TRY_LET(auto file, co_await open_for_edit(loop, path, format));
   if (format == Format::vhd) co_return co_await libvhd::resize(*file, size.size_bytes);
   const vhdx::ResizeOptions options{.size_bytes = size.size_bytes,
-                                    .parent_bytes = size.parent_bytes};
+                                    .parent_bytes = size.parent_bytes,
+                                    .keep_identity = size.keep_identity};
   co_return co_await vhdx::resize(std::move(file), options);
 }
 
@@ -151,8 +155,6 @@ Async<ResizeReport> plan_resize(async::Loop& loop, Image& image, const ResizeOpt
   CO_TRY_LET(report.new_bytes, new_size(image.path(), report.old_bytes, options.size));
   CO_TRY(check_size(image, options, report));
   CO_TRY(check_kind(image));
-  const NewSize size = wanted_size(image, report);
-  CO_TRY(check_resize(image.path(), image.format(), image.disk().layer(0), size));
   CO_TRY(co_await check_children(loop, image));
   co_return report;
 }
@@ -170,6 +172,7 @@ Async<ResizeReport> resize(async::Loop& loop, const std::string& path, const Res
     size = wanted_size(*image, report);
     size.is_said_raw = open_options.format == Format::raw;
     format = image->format();
+    CO_TRY(co_await check_resize(path, format, image->disk().layer(0), size));
     is_fixed = is_fixed_vhd(format, image->disk().layer(0));
   }
   if (report.new_bytes != report.old_bytes)

@@ -48,12 +48,14 @@ Async<ResizeReport> plan_resize(async::Loop& loop, Image& image, const ResizeOpt
 // What resize() and merge() both do, once everything else is checked.
 struct NewSize {
   uint64_t size_bytes = 0;
-  uint64_t parent_bytes = 0;  // of the parent's disk; 0 without one
-  bool is_said_raw = false;   // raw whatever the bytes look like, as somebody said so
+  uint64_t parent_bytes = 0;   // of the parent's disk; 0 without one
+  bool is_said_raw = false;    // raw whatever the bytes look like, as somebody said so
+  bool keep_identity = false;  // the children see nothing of what a smaller disk loses
 };
-// Whether the layer's image can have this size. Errors: unsupported.
-Result<void> check_resize(const std::string& path, Format format, disk::Layer& layer,
-                          const NewSize& size);
+// Whether the layer's image can have this size: what resize_file() refuses, with nothing changed.
+// Errors: unsupported; invalid_argument; as reading the image.
+Async<void> check_resize(const std::string& path, Format format, disk::Layer& layer,
+                         const NewSize& size);
 // REQUIRES: check_resize() and the layer's audit() found nothing. is_fixed_vhd: as the layer says.
 Async<void> resize_file(async::Loop& loop, const std::string& path, Format format,
                         bool is_fixed_vhd, const NewSize& size, Progress* progress);

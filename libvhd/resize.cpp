@@ -42,11 +42,19 @@ class Resizing {
  public:
   Resizing(File& file, FoundFooter found) : file_(file), found_(std::move(found)) {}
 
-  Async<void> run(uint64_t size_bytes) {
+  // Changes nothing.
+  Async<void> plan(uint64_t size_bytes) {
     CO_TRY(co_await look());
-    if (size_bytes == layout_.disk_bytes) co_return Result<void>();
     new_footer_ = with_size(found_.footer, size_bytes);
     new_count_ = ceil_div(size_bytes, layout_.block_bytes);
+    if (size_bytes > layout_.disk_bytes) CO_TRY(end_of_last_block());
+    co_return Result<void>();
+  }
+
+  // REQUIRES: plan() found nothing.
+  Async<void> run() {
+    const uint64_t size_bytes = new_footer_.current_size_bytes;
+    if (size_bytes == layout_.disk_bytes) co_return Result<void>();
     // The copy is what counts while the tail is on its way.
     if (found_.copy == FooterCopy::different) {
       CO_TRY(co_await write_footer(0, found_.footer));
@@ -60,14 +68,13 @@ class Resizing {
 
   Async<void> look() {
     const HardDiskFooter& footer = found_.footer;
-    CO_TRY_LET(const DynamicDiskHeader header,
+    CO_TRY_LET(header_,
                co_await read_dynamic_header(file_, footer.data_offset, found_.content_end));
     if (footer.type == DiskType::differencing) {
-      CO_TRY_LET(located_, co_await read_parent_locators(file_, header, found_.content_end));
+      CO_TRY_LET(located_, co_await read_parent_locators(file_, header_, found_.content_end));
     }
     layout_ =
-        layout_of(footer.size_bytes(), footer.data_offset, header, located_, found_.content_end);
-    table_entries_ = header.max_table_entries;
+        layout_of(footer.size_bytes(), footer.data_offset, header_, located_, found_.content_end);
     CO_TRY(check_tables_can_change(file_, layout_));
     if (!is_aligned(footer.data_offset, sector_bytes))
       co_return refuse("its header does not begin with a sector");
@@ -127,8 +134,8 @@ class Resizing {
   // --- growing ---
 
   Async<void> grow() {
-    uint64_t end = layout_.content_end;
-    CO_TRY(plan_last_block(end));
+    CO_TRY_LET(uint64_t end, end_of_last_block());
+    end = std::max(end, layout_.content_end);
     const uint64_t table_bytes = align_up(new_count_ * sizeof(be32), sector_bytes);
     const uint64_t table_begin = layout_.table_offset + layout_.table_entries * sizeof(be32);
     uint64_t table_offset = layout_.table_offset;
@@ -141,21 +148,21 @@ class Resizing {
     CO_TRY(co_await clear_end_of_block(layout_.disk_bytes));
     CO_TRY(co_await file_.flush());
     const uint64_t count = table_offset == layout_.table_offset
-                               ? std::max<uint64_t>(new_count_, table_entries_)
+                               ? std::max<uint64_t>(new_count_, header_.max_table_entries)
                                : new_count_;
     CO_TRY(co_await write_header(table_offset, uint32_t(count)));
     co_return co_await write_footers();
   }
 
-  // Old QEMU cut the last block off where the disk ends.
-  Result<void> plan_last_block(uint64_t& end) const {
+  // Where it ends when it is whole; 0 where it has no place. Old QEMU cut it off where the disk
+  // ends.
+  Result<uint64_t> end_of_last_block() const {
     const BlockPlaces::Place* const last = place_of(layout_.block_count() - 1);
-    if (last == nullptr) return {};
-    const uint64_t end_of_block = data_of(*last) + layout_.block_bytes;
-    if (next_use(begin_of(last->sector) + 1) < end_of_block)
+    if (last == nullptr) return 0;
+    const uint64_t end = data_of(*last) + layout_.block_bytes;
+    if (next_use(begin_of(last->sector) + 1) < end)
       return refuse("the disk's last block has no room to grow in the file");
-    end = std::max(end, end_of_block);
-    return {};
+    return end;
   }
 
   // The same footer at the end of a longer file. What was behind the old end is the old footer.
@@ -227,8 +234,9 @@ class Resizing {
   }
 
   Async<void> cut_file() {
-    layout_.table_entries = new_count_;
-    layout_.structures[2].room = align_up(new_count_ * sizeof(be32), sector_bytes);
+    header_.max_table_entries = uint32_t(new_count_);
+    layout_ = layout_of(new_footer_.current_size_bytes, found_.footer.data_offset, header_,
+                        located_, layout_.content_end);
     const uint64_t end = end_of_use();
     if (end + sizeof(Footer) >= file_.size_bytes()) co_return co_await file_.flush();
     CO_TRY(co_await write_footer(end, new_footer_));
@@ -266,9 +274,9 @@ class Resizing {
   File& file_;
   FoundFooter found_;
   HardDiskFooter new_footer_;
+  DynamicDiskHeader header_;
   std::vector<LocatedParent> located_;
   BlockLayout layout_;
-  uint64_t table_entries_ = 0;
   uint64_t new_count_ = 0;                  // of the new size's blocks
   std::vector<BlockPlaces::Place> places_;  // in the order of the file
 };
@@ -279,7 +287,17 @@ Async<void> resize(File& file, uint64_t size_bytes) {
   CO_TRY_LET(FoundFooter found, co_await find_footer(file));
   CO_TRY(check_size(file, found.footer.type, size_bytes));
   Resizing resizing(file, std::move(found));
-  co_return co_await resizing.run(size_bytes);
+  CO_TRY(co_await resizing.plan(size_bytes));
+  co_return co_await resizing.run();
+}
+
+Async<void> check_resize(File& file, uint64_t size_bytes) {
+  CO_TRY_LET(FoundFooter found, co_await find_footer(file));
+  const DiskType type = found.footer.type;
+  CO_TRY(check_size(file, type, size_bytes));
+  if (type == DiskType::fixed) co_return Result<void>();
+  Resizing resizing(file, std::move(found));
+  co_return co_await resizing.plan(size_bytes);
 }
 
 Async<FixedCopy> copy_fixed(std::unique_ptr<File> file, File& target, uint64_t size_bytes) {

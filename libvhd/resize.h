@@ -34,6 +34,10 @@ namespace vhdkit::libvhd {
 // last block that cannot grow); corrupt; io; no_space.
 Async<void> resize(File& file, uint64_t size_bytes);
 
+// What resize() of this image, or copy_fixed(), would refuse; for one that is open for reading too.
+// Errors: theirs, but those of writing.
+Async<void> check_resize(File& file, uint64_t size_bytes);
+
 // A fixed disk has one footer at the end of the file, which cannot move without a moment in which
 // there is none. So it is made anew: the content, as much of it as stays, for the writer.
 struct FixedCopy {

@@ -30,6 +30,8 @@ constexpr Page merge_page = {
         "an image further down, and then removes the merged files. At every moment until then "
         "CHILD shows the same disk: when the work is interrupted, also by a power cut, run it "
         "again.\n\n"
+        "That image gets CHILD's size too. Where it was larger, what it had behind CHILD's end, "
+        "and CHILD does not show, is lost; --dry-run says so.\n\n"
         "Children of CHILD itself that lie in its folder get the image below as their parent: so a "
         "checkpoint is taken out of the middle of a chain. If the image below, or one between, has "
         "other children there, the merge is refused, since they would be lost. All images are "
@@ -64,6 +66,8 @@ class Merge final : public Verb {
       print(json_text({{"into", report.into},
                        {"merged", report.merged},
                        {"moved", report.moved},
+                       {"old-virtual-size", report.size.old_bytes},
+                       {"virtual-size", report.size.new_bytes},
                        {"data-bytes", report.amount.data_bytes},
                        {"zero-bytes", report.amount.zero_bytes},
                        {"new-space-bytes", report.amount.new_space_bytes},
@@ -82,6 +86,9 @@ class Merge final : public Verb {
       listing.add(options_.dry_run ? "would merge" : "merged", printable(path));
     for (const std::string& path : report.moved)
       listing.add(options_.dry_run ? "would move" : "moved", printable(path));
+    if (report.size.old_bytes != report.size.new_bytes)
+      listing.add(options_.dry_run ? "would resize" : "resized",
+                  size_text(report.size.old_bytes) + " -> " + size_text(report.size.new_bytes));
     listing.add("data", size_text(report.amount.data_bytes));
     listing.add("zeroes", size_text(report.amount.zero_bytes));
     listing.add("new space", "at most " + size_text(report.amount.new_space_bytes));

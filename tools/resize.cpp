@@ -33,7 +33,8 @@ constexpr Page resize_page = {
         "shorter where they lay at its end.\n\n"
         "A fixed VHD is made anew beside the old one, which needs room for both unless the file "
         "system shares their content. A differencing VHD is refused: Windows opens it only "
-        "with a parent of the same size. An image that has children in its folder is refused: "
+        "with a parent of the same size; merge it first, or convert it. An image that has children "
+        "in its folder is refused: "
         "resize the child, or merge it first.",
     .examples = examples,
     .exit_codes = exit_codes,

@@ -211,8 +211,8 @@ Async<void> grow(std::unique_ptr<File> file, OpenedImage image, ResizeOptions op
 // --- shrinking ---
 
 Async<void> shrink(std::unique_ptr<File> file, OpenedImage image, ResizeOptions options) {
-  const MetadataChange change{.disk_size_bytes = options.size_bytes,
-                              .data_write_guid = Guid::random()};
+  MetadataChange change{.disk_size_bytes = options.size_bytes};
+  if (!options.keep_identity) change.data_write_guid = Guid::random();
   CO_TRY(co_await change_metadata(*file, change));
   // As the disk was, so that what it has behind its new end can be given back.
   CO_TRY_LET(image.headers, co_await read_headers(*file));

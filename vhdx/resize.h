@@ -8,8 +8,9 @@
 namespace vhdkit::vhdx {
 
 struct ResizeOptions {
-  uint64_t size_bytes = 0;    // of the disk from now on: multiple of the logical sector, to 64 TiB
-  uint64_t parent_bytes = 0;  // a differencing image's parent, the size of its disk
+  uint64_t size_bytes = 0;     // of the disk from now on: multiple of the logical sector, to 64 TiB
+  uint64_t parent_bytes = 0;   // a differencing image's parent, the size of its disk
+  bool keep_identity = false;  // whatever is cut off, no child sees it
 };
 
 // What the disk gets reads as zeroes, whatever lay there before and whatever a parent has there:
@@ -26,7 +27,7 @@ struct ResizeOptions {
 //
 // So after a crash at any moment the disk has the old or the new size and its content; space may be
 // lost, which `check` finds. Growing keeps the DataWriteGuid: no child sees it. Shrinking changes
-// it.
+// it, unless keep_identity.
 //
 // Gaps that given-up blocks leave in the file are no less free than after a trim: only compacting
 // takes them out.

@@ -99,6 +99,19 @@ TEST_CASE("growing keeps the identity: no child sees it") {
   CHECK(opened(*file)->layer(0).identity() == identity);
 }
 
+TEST_CASE("whoever cuts off what no child sees keeps the identity") {
+  auto file = tests::clean_image().build();
+  fill(*file, 4 * MiB, 2 * MiB, 7);
+  const auto identity = opened(*file)->layer(0).identity();
+  const ResizeOptions options{.size_bytes = 512 * KiB, .keep_identity = true};
+  REQUIRE_OK(tests::await(resize(std::make_unique<async::ForwardingFile>(*file), options)));
+  const auto disk = opened(*file);
+  CHECK(disk->geometry().size_bytes == 512 * KiB);
+  CHECK(disk->layer(0).identity() == identity);
+  CHECK(byte_at(*disk, 512 * KiB - 1) == 7);
+  CHECK(tests::checked(*file).text() == "");
+}
+
 TEST_CASE("a child that grows shows zeroes where its parent has something") {
   tests::VhdxImage image;
   image.make_differencing();

@@ -1,6 +1,5 @@
 #include "hypervisor/runner/open_disk.h"
 
-#include <fmt/format.h>
 #include <unistd.h>
 
 #include "image/snapshot.h"
@@ -58,15 +57,6 @@ Async<void> reopen_after(OpenDisk& disk, const std::string& path, const image::O
   co_return fail(Errc::io, why + "the disk could not be opened again: " + again.error().message);
 }
 
-// What merging it refuses.
-Result<void> check_end(OpenDisk& disk, const image::ResizeReport& report, UndoEnd end) {
-  const uint64_t parent_bytes = disk.image->disk().layer(1).geometry().size_bytes;
-  if (end != UndoEnd::merge || report.new_bytes >= parent_bytes) return {};
-  return fail(Errc::unsupported,
-              fmt::format("{}: would be smaller than {}, {} bytes, into which it is to be merged",
-                          disk.undo->path, disk.path, parent_bytes));
-}
-
 Async<void> resize_closed(OpenDisk& disk, const std::string& path,
                           const image::ResizeOptions& options, image::OpenOptions open) {
   open.writable = false;
@@ -85,6 +75,9 @@ Async<void> open_disk(const DiskPlan& plan, std::optional<UndoEnd> undo_end, Ope
     CO_TRY_LET(disk.image, co_await open_with_undo(loop, plan, *undo_end, disk));
   } else {
     CO_TRY_LET(disk.image, co_await Image::open(loop, plan.path, plan.open));
+    // Opened again, a fixed VHD is one whatever its guest has written to its head by then. What
+    // passes for raw has to go on doing so.
+    if (disk.image->format() != image::Format::raw) disk.open.format = disk.image->format();
   }
   disk.front = std::make_shared<disk::ExchangeableDisk>(disk.image->disk());
   co_return Result<void>();
@@ -132,21 +125,10 @@ Async<void> move_back(OpenDisk& disk, const std::string& parent, const image::Op
   co_return co_await reopen(disk, parent, open);
 }
 
-Async<image::ResizeReport> plan_resize(OpenDisk& disk, image::ResizeOptions options,
-                                       std::optional<UndoEnd> undo_end) {
-  CO_TRY_LET(const image::ResizeReport report,
-             co_await image::plan_resize(disk.owner->loop(), *disk.image, options));
-  if (disk.undo && undo_end) CO_TRY(check_end(disk, report, *undo_end));
-  co_return report;
-}
-
 Async<void> resize_disk(OpenDisk& disk, image::ResizeOptions options) {
   CO_TRY(co_await disk.image->disk().flush());
   const std::string path = disk.image->path();
-  image::OpenOptions open = disk.open;
-  // A guest's header at the head of a fixed VHD does not matter now, either. What passes for raw
-  // has to go on doing so.
-  if (disk.image->format() != image::Format::raw) open.format = disk.image->format();
+  const image::OpenOptions open = disk.open;
   auto outcome = co_await disk.image->disk().close();
   disk.image.reset();
   if (outcome) outcome = co_await resize_closed(disk, path, options, open);

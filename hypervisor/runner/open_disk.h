@@ -44,13 +44,9 @@ Async<void> move_to_child(OpenDisk& disk);
 // Undoes that: the child is removed, and its parent open again. REQUIRES: held since.
 Async<void> move_back(OpenDisk& disk, const std::string& parent, const image::OpenOptions& open);
 
-// What resize_disk() would do; requests may run. Errors: as image::plan_resize(); unsupported: an
-// undo disk that could not end as wanted.
-Async<image::ResizeReport> plan_resize(OpenDisk& disk, image::ResizeOptions options,
-                                       std::optional<UndoEnd> undo_end);
 // The image is closed, gets another size by image::resize(), and is open again. Errors: as
-// image::resize(); then it is open again with the size that it has. REQUIRES: held; plan_resize()
-// found nothing.
+// image::resize(); then it is open again with the size that it has. REQUIRES: held;
+// image::plan_resize() found nothing.
 Async<void> resize_disk(OpenDisk& disk, image::ResizeOptions options);
 
 // Closes the image, and ends its undo disk as wanted. Errors: of either, naming the file. REQUIRES:

@@ -72,8 +72,8 @@ Result<void> check_can_change(const OpenDisk& disk) {
 }
 
 Async<void> plan_into(OpenDisk& disk, const image::ResizeOptions& options,
-                      std::optional<UndoEnd> undo_end, image::ResizeReport& report) {
-  CO_TRY_LET(report, co_await plan_resize(disk, options, undo_end));
+                      image::ResizeReport& report) {
+  CO_TRY_LET(report, co_await image::plan_resize(disk.owner->loop(), *disk.image, options));
   co_return Result<void>();
 }
 
@@ -283,7 +283,7 @@ Result<image::ResizeReport> Storage::resize(unsigned number, const image::Resize
   TRY_LET(OpenDisk* const disk, find(number));
   TRY(check_can_change(*disk));
   image::ResizeReport report;
-  TRY(disk->owner->await([&] { return plan_into(*disk, options, undo_, report); }));
+  TRY(disk->owner->await([&] { return plan_into(*disk, options, report); }));
   if (report.new_bytes == report.old_bytes) return report;
   const auto resized = resize_held(*disk, options);
   // A resize that failed late may have been done.
