@@ -219,24 +219,22 @@ bool SystemFile::are_aligned_for_direct(Buffers buffers) const {
 }
 
 Async<void> SystemFile::readv(uint64_t file_offset, Buffers buffers) {
-  if (direct_descriptor_ < 0) co_return co_await read_from(descriptor_, file_offset, buffers);
+  if (direct_descriptor_ < 0) return read_from(descriptor_, file_offset, buffers);
   const uint64_t length = total_bytes(buffers);
   if (!is_aligned_for_direct(file_offset, length))
-    co_return co_await read_from(descriptor_, file_offset, buffers);
-  if (are_aligned_for_direct(buffers))
-    co_return co_await read_from(direct_descriptor_, file_offset, buffers);
-  co_return co_await bounce_read(file_offset, buffers, length);
+    return read_from(descriptor_, file_offset, buffers);
+  if (are_aligned_for_direct(buffers)) return read_from(direct_descriptor_, file_offset, buffers);
+  return bounce_read(file_offset, buffers, length);
 }
 
 Async<void> SystemFile::writev(uint64_t file_offset, Buffers buffers, Durability durability) {
-  if (direct_descriptor_ < 0)
-    co_return co_await write_to(descriptor_, file_offset, buffers, durability);
+  if (direct_descriptor_ < 0) return write_to(descriptor_, file_offset, buffers, durability);
   const uint64_t length = total_bytes(buffers);
   if (!is_aligned_for_direct(file_offset, length))
-    co_return co_await write_to(descriptor_, file_offset, buffers, durability);
+    return write_to(descriptor_, file_offset, buffers, durability);
   if (are_aligned_for_direct(buffers))
-    co_return co_await write_to(direct_descriptor_, file_offset, buffers, durability);
-  co_return co_await bounce_write(file_offset, buffers, length, durability);
+    return write_to(direct_descriptor_, file_offset, buffers, durability);
+  return bounce_write(file_offset, buffers, length, durability);
 }
 
 Async<void> SystemFile::bounce_read(uint64_t file_offset, Buffers buffers, uint64_t length) {

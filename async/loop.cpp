@@ -15,12 +15,14 @@
 #include <utility>
 
 #include "async/ring.h"
+#include "support/checked.h"
 
 namespace vhdkit::async {
 namespace {
 
 // At most this many completions are copied out before their waiters run.
 constexpr unsigned batch_size = 64;
+constexpr size_t max_transfer_bytes = 1 * GiB;  // of one buffer; the kernel moves less than 2 GiB
 
 int wait_for_input(int descriptor, int timeout_ms) noexcept {
   pollfd events{.fd = descriptor, .events = POLLIN, .revents = 0};
@@ -100,7 +102,7 @@ class RingLoop final : public Loop {
   explicit RingLoop(unsigned slot_count) : slot_count_(slot_count) {}
 
   bool submit(Operation& operation) noexcept override {
-    if (operation.is_short && in_flight_ == 0) {
+    if (operation.is_short && in_flight_ == short_in_flight_) {
       operation.result = call(operation);
       return false;
     }
@@ -128,18 +130,17 @@ class RingLoop final : public Loop {
     fill(*sqe, operation);
     io_uring_sqe_set_data(sqe, &operation);
     ++in_flight_;
+    if (operation.is_short) ++short_in_flight_;
   }
 
   static void fill(io_uring_sqe& sqe, Operation& operation) noexcept {
     switch (operation.kind) {
       case Operation::Kind::read:
-        io_uring_prep_readv(&sqe, operation.descriptor, operation.vectors, operation.vector_count,
-                            operation.file_offset);
+        fill_read(sqe, operation);
         break;
       case Operation::Kind::write:
       case Operation::Kind::write_durable:
-        io_uring_prep_writev(&sqe, operation.descriptor, operation.vectors, operation.vector_count,
-                             operation.file_offset);
+        fill_write(sqe, operation);
         if (operation.kind == Operation::Kind::write_durable) sqe.rw_flags = RWF_DSYNC;
         break;
       case Operation::Kind::fsync:
@@ -155,6 +156,33 @@ class RingLoop final : public Loop {
         io_uring_prep_timeout(&sqe, &operation.delay, 0, 0);
         break;
     }
+  }
+
+  // A single buffer needs no list that the kernel would have to fetch.
+  static void fill_read(io_uring_sqe& sqe, const Operation& operation) noexcept {
+    const iovec& first = *operation.vectors;
+    if (operation.vector_count == 1) {
+      io_uring_prep_read(&sqe, operation.descriptor, first.iov_base, length_of(first),
+                         operation.file_offset);
+    } else {
+      io_uring_prep_readv(&sqe, operation.descriptor, operation.vectors, operation.vector_count,
+                          operation.file_offset);
+    }
+  }
+
+  static void fill_write(io_uring_sqe& sqe, const Operation& operation) noexcept {
+    const iovec& first = *operation.vectors;
+    if (operation.vector_count == 1) {
+      io_uring_prep_write(&sqe, operation.descriptor, first.iov_base, length_of(first),
+                          operation.file_offset);
+    } else {
+      io_uring_prep_writev(&sqe, operation.descriptor, operation.vectors, operation.vector_count,
+                           operation.file_offset);
+    }
+  }
+
+  static unsigned length_of(const iovec& buffer) noexcept {
+    return unsigned(std::min(buffer.iov_len, max_transfer_bytes));
   }
 
   void enqueue(Operation& operation) noexcept {
@@ -205,6 +233,7 @@ class RingLoop final : public Loop {
     for (unsigned i = 0; i < count; ++i) {
       completed[i] = static_cast<Operation*>(io_uring_cqe_get_data(cqes[i]));
       completed[i]->result = cqes[i]->res;
+      if (completed[i]->is_short) --short_in_flight_;
     }
     io_uring_cq_advance(&ring_, count);
     in_flight_ -= count;
@@ -217,6 +246,7 @@ class RingLoop final : public Loop {
   bool ready_ = false;
   unsigned slot_count_;
   unsigned in_flight_ = 0;
+  unsigned short_in_flight_ = 0;  // of those
   Operation* queue_head_ = nullptr;
   Operation* queue_tail_ = nullptr;
   Watch watch_;

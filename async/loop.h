@@ -28,8 +28,8 @@ struct Operation {
   unsigned vector_count = 0;
   uint64_t file_offset = 0;      // bytes
   __kernel_timespec delay = {};  // sleep
-  // Copies a few pages and waits for no device: while nothing else is in flight, a call does it in
-  // less time than handing it to the kernel's workers and being woken by them.
+  // Copies a few pages and waits for no device: while nothing but such is in flight, a call does it
+  // in less time than handing it to the kernel's workers and being woken by them.
   bool is_short = false;
 
   int result = 0;  // bytes moved, events (poll), or -errno

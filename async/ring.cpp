@@ -7,8 +7,9 @@
 namespace vhdkit::async {
 namespace {
 
-constexpr uint8_t operations[] = {IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_FSYNC,
-                                  IORING_OP_POLL_ADD, IORING_OP_TIMEOUT};
+constexpr uint8_t operations[] = {IORING_OP_READ,   IORING_OP_WRITE, IORING_OP_READV,
+                                  IORING_OP_WRITEV, IORING_OP_FSYNC, IORING_OP_POLL_ADD,
+                                  IORING_OP_TIMEOUT};
 
 int restrict_and_enable(io_uring& ring) noexcept {
   std::array<io_uring_restriction, std::size(operations)> allowed{};

@@ -116,6 +116,13 @@ inline Task<void> detail::Promise<void>::get_return_object() {
 template <class T>
 using Async = Task<Result<T>>;
 
+// What is known already. A function that has nothing to await itself, but to check something or to
+// choose whom to ask, returns this or that one's task, and needs no frame of its own.
+template <class T>
+Task<T> ready(T value) {
+  co_return std::move(value);
+}
+
 }  // namespace vhdkit::async
 
 namespace vhdkit {

@@ -29,13 +29,13 @@ Result<void> Disk::check_change(uint64_t disk_offset, uint64_t length) const {
 }
 
 Async<void> Disk::read(uint64_t disk_offset, Buffers buffers) {
-  CO_TRY(check_transfer(disk_offset, total_bytes(buffers)));
-  co_return co_await do_read(disk_offset, buffers);
+  auto checked = check_transfer(disk_offset, total_bytes(buffers));
+  return checked ? do_read(disk_offset, buffers) : async::ready(std::move(checked));
 }
 
 Async<void> Disk::write(uint64_t disk_offset, Buffers buffers, Durability durability) {
-  CO_TRY(check_change(disk_offset, total_bytes(buffers)));
-  co_return co_await do_write(disk_offset, buffers, durability);
+  auto checked = check_change(disk_offset, total_bytes(buffers));
+  return checked ? do_write(disk_offset, buffers, durability) : async::ready(std::move(checked));
 }
 
 Async<void> Disk::flush() {

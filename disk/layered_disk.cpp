@@ -146,22 +146,25 @@ Async<void> LayeredDisk::read_extent(const Extent& extent, uint64_t disk_offset,
   switch (extent.kind) {
     case ExtentKind::data: {
       const uint64_t file_offset = extent.file_offset + (disk_offset - extent.disk_offset);
-      co_return co_await layers_[extent.depth]->file().readv(file_offset, buffers);
+      return layers_[extent.depth]->file().readv(file_offset, buffers);
     }
-    case ExtentKind::encoded: {
-      for (const iovec& vector : buffers) {
-        const std::span<std::byte> part(static_cast<std::byte*>(vector.iov_base), vector.iov_len);
-        CO_TRY(co_await layers_[extent.depth]->read_encoded(extent, disk_offset, part));
-        disk_offset += part.size();
-      }
-      co_return Result<void>();
-    }
+    case ExtentKind::encoded:
+      return read_encoded(extent, disk_offset, buffers);
     case ExtentKind::zero:
     case ExtentKind::parent:
       fill_zero(buffers);
-      co_return Result<void>();
+      return async::ready(Result<void>());
   }
   __builtin_unreachable();
+}
+
+Async<void> LayeredDisk::read_encoded(const Extent& extent, uint64_t disk_offset, Buffers buffers) {
+  for (const iovec& vector : buffers) {
+    const std::span<std::byte> part(static_cast<std::byte*>(vector.iov_base), vector.iov_len);
+    CO_TRY(co_await layers_[extent.depth]->read_encoded(extent, disk_offset, part));
+    disk_offset += part.size();
+  }
+  co_return Result<void>();
 }
 
 Async<void> LayeredDisk::do_write(uint64_t disk_offset, Buffers buffers, Durability durability) {

@@ -44,6 +44,7 @@ class LayeredDisk final : public Disk {
   Async<void> start_reads(async::TaskGroup& reads, uint64_t disk_offset, Buffers buffers);
   Async<void> read_part(Extent extent, std::vector<iovec> buffers);
   Async<void> read_extent(const Extent& extent, uint64_t disk_offset, Buffers buffers);
+  Async<void> read_encoded(const Extent& extent, uint64_t disk_offset, Buffers buffers);
   void start_writes(async::TaskGroup& writes, uint64_t disk_offset, Buffers buffers);
   Async<void> overwrite(uint64_t file_offset, std::vector<iovec> buffers);
   Async<void> write_part(uint64_t disk_offset, std::vector<iovec> buffers);
