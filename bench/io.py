@@ -56,7 +56,8 @@ def run_ours(vhd, image, row, step=None):
 
 
 def run_fio(raw, row):
-    """Its own CPU figures leave the kernel's workers out, so the process's are taken, less those of one request."""
+    """Its own CPU figures are those of the requests alone, but without the kernel's workers, who carry out cached writes:
+    there the process's are taken, less those of one request, which differ by a tenth of a second from run to run."""
     def run(count):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         side = contest.fio(raw, "randwrite" if row.writes else "randread", row.size, row.depth, row.direct,
@@ -64,9 +65,9 @@ def run_fio(raw, row):
                            f"--iodepth_batch={row.depth}", f"--iodepth_batch_complete_max={row.depth}", processor="0")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return side, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    _, idle = run(1)
     side, cpu = run(row.count)
-    return side["iops"], (cpu - idle) * 1e6 / side["total_ios"]
+    cpu = cpu - run(1)[1] if row.writes and not row.direct else side["cpu_seconds"]
+    return side["iops"], cpu * 1e6 / side["total_ios"]
 
 
 def run_qemu(image, image_format, row):
@@ -87,6 +88,15 @@ def make_image(vhd, image_format, subformat, path):
     subprocess.run([vhd, "create", "-q", "--force", "-f", image_format, *options, path, str(DISK_BYTES)], check=True)
     subprocess.run([vhd, "bench", "-w", "-s", str(MIB), "-c", str(DISK_BYTES // MIB), path], check=True,
                    stdout=subprocess.DEVNULL)
+    return forgotten(path)
+
+
+def forgotten(path):
+    """Out of the cache: what writing leaves there are pages in groups by how it came and where it lies in the file, which
+    cost a cached read up to a half more. What is read again lies in groups as large as the kernel likes, in every file."""
+    with open(path, "rb", buffering=0) as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     return path
 
 
@@ -142,6 +152,7 @@ def overwrites(vhd, folder, place, runs, results):
     with open(raw, "wb") as file:
         for _ in range(DISK_BYTES // MIB):
             file.write(b"\x5a" * MIB)
+    forgotten(raw)
     kinds = [("vhdx", "fixed"), ("vhdx", "dynamic"), ("vhd", "fixed"), ("vhd", "dynamic")]
     images = {f"{kind} {sub}": (kind, make_image(vhd, kind, sub, os.path.join(folder, f"{sub}.{kind}")))
               for kind, sub in kinds}

@@ -63,22 +63,25 @@ struct Load {
 // The requests of a load, sent by as many coroutines as may be in flight.
 class Sender {
  public:
-  Sender(disk::Disk& disk, const Load& load) : disk_(disk), load_(load), random_(1) {
+  Sender(disk::Disk& disk, const Load& load)
+      : disk_(disk), load_(load), random_(1), stride_bytes_(align_up(load.size_bytes, page_bytes)) {
     place_count_ = disk.geometry().size_bytes / load.size_bytes;
+    bytes_.reset(std::aligned_alloc(page_bytes, load.depth * stride_bytes_));
+    std::memset(bytes_.get(), 0x5a, load.depth * stride_bytes_);
   }
 
   Async<void> run() {
     async::TaskGroup lanes;
-    for (uint64_t i = 0; i < load_.depth; ++i) lanes.start(lane());
+    for (uint64_t i = 0; i < load_.depth; ++i) lanes.start(lane(i));
     co_return co_await lanes.finish();
   }
 
  private:
-  Async<void> lane() {
-    const std::unique_ptr<void, decltype(&std::free)> bytes(
-        std::aligned_alloc(4096, align_up(load_.size_bytes, 4096)), &std::free);
-    std::memset(bytes.get(), 0x5a, load_.size_bytes);
-    const iovec vector{bytes.get(), load_.size_bytes};
+  static constexpr uint64_t page_bytes = 4096;
+
+  Async<void> lane(uint64_t index) {
+    const iovec vector{static_cast<std::byte*>(bytes_.get()) + index * stride_bytes_,
+                       load_.size_bytes};
     const Buffers buffers(&vector, 1);
     while (sent_ < load_.count) {
       const uint64_t disk_offset = next_offset();
@@ -107,6 +110,11 @@ class Sender {
   disk::Disk& disk_;
   const Load& load_;
   std::mt19937_64 random_;
+  struct Free {
+    void operator()(void* bytes) const { std::free(bytes); }
+  };
+  std::unique_ptr<void, Free> bytes_;  // a buffer for each lane
+  uint64_t stride_bytes_;              // from one to the next
   uint64_t place_count_;
   uint64_t sent_ = 0;
   uint64_t next_offset_ = 0;
@@ -163,6 +171,8 @@ class Bench final : public Verb {
                   fmt::format("requests of {} bytes: 1 sector to 64 MiB, and not more than the "
                               "disk's {} bytes",
                               load_.size_bytes, geometry.size_bytes));
+    if (load_.depth * load_.size_bytes > 4 * GiB)
+      return fail(Errc::invalid_argument, "more than 4 GiB in flight at once");
     if (load_.flush_interval > 0 && !load_.writes)
       return fail(Errc::invalid_argument, "--flush-interval belongs to -w");
     return {};

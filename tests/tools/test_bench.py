@@ -27,7 +27,7 @@ def test_writes_go_where_the_step_says(image):
 
 @pytest.mark.parametrize("words,says", [
     (["-c", "0"], "at least one request"), (["-d", "0"], "at least one request"),
-    (["-s", "9M"], "not more than the disk"), (["-s", "100"], "not whole sectors"),
+    (["-s", "9M"], "not more than the disk"), (["-s", "8M", "-d", "1024"], "more than 4 GiB"), (["-s", "100"], "not whole sectors"),
     (["--flush-interval", "2"], "belongs to -w")])
 def test_what_makes_no_sense_is_refused(image, words, says):
     outcome = run("bench", *words, image)
