@@ -119,10 +119,7 @@ std::vector<std::string> ChainOpener::candidates() const {
 
 Async<ChainOpener::Attempt> ChainOpener::try_candidate(const std::string& candidate) {
   Attempt attempt{.verdict = LinkVerdict::unreadable};
-  // A VHD has a VHD for its parent, also where a guest has written another format's header to the
-  // head of a fixed one.
   std::optional<Format> format;
-  if (links_.back().format == Format::vhd) format = Format::vhd;
   if (!reference().format.empty()) {
     format = parse_format(reference().format);
     attempt.code = Errc::unsupported;
@@ -130,9 +127,15 @@ Async<ChainOpener::Attempt> ChainOpener::try_candidate(const std::string& candid
                                   reference().format);
     if (!format) co_return attempt;
   }
-  const FileOptions file_options{
+  FileOptions file_options{
       .format = format, .force_share = options_.force_share, .direct = options_.direct};
   auto opened = co_await open_file(loop_, candidate, file_options);
+  // A whole fixed VHD whose guest has written another format's header to its head.
+  if (!opened && opened.error().code == Errc::invalid_argument &&
+      links_.back().format == Format::vhd) {
+    file_options.format = Format::vhd;
+    opened = co_await open_file(loop_, candidate, file_options);
+  }
   if (!opened) {
     if (opened.error().code == Errc::not_found) attempt.verdict = LinkVerdict::missing;
     attempt.code = opened.error().code;

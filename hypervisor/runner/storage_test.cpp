@@ -284,6 +284,20 @@ TEST_CASE("what a guest writes makes its disk no other image when that is opened
   }
 }
 
+TEST_CASE("a fixed VHD with another header at its head gets a child") {
+  Machine machine;
+  const std::string path = machine.folder.path("fixed.vhd");
+  make_fixed_vhd(path);
+  REQUIRE_OK(machine.storage->attach(plan_of(path)));
+  const auto entrance = machine.storage->entrances().front();
+  REQUIRE_OK(entrance.worker->await([&] { return write_text(*entrance.disk, "vhdxfile"); }));
+  const auto snapshots = machine.storage->snapshot({});
+  REQUIRE_OK(snapshots);
+  CHECK(fs::exists(snapshots->front().child));
+  CHECK(machine.storage->disks().front().path == snapshots->front().child);
+  REQUIRE_OK(machine.end());
+}
+
 TEST_CASE("a disk that could not get its size is as it was, and served") {
   Machine machine;
   const std::string path = machine.disk("a.vhd", Format::vhd);
