@@ -147,6 +147,7 @@ SystemFile::SystemFile(Loop& loop, int descriptor, std::string name)
     : loop_(loop), descriptor_(descriptor), name_(std::move(name)) {}
 
 SystemFile::~SystemFile() {
+  unlock(descriptor_);
   ::close(descriptor_);
   if (direct_descriptor_ >= 0) ::close(direct_descriptor_);
 }

@@ -122,8 +122,7 @@ Result<void> lock_for(LockUse use, int descriptor, const std::string& name) {
     const int error = take_locks(use, descriptor);
     if (error == 0) return {};
     // Given back first: they would be found as somebody's.
-    struct flock all = lock_of(F_UNLCK, 0, 0);
-    fcntl(descriptor, F_OFD_SETLK, &all);
+    unlock(descriptor);
     if (!is_conflict(error) && use == LockUse::reading) return {};
     if (!is_conflict(error)) return fail_errno(error, name + ": locking");
     const auto holder = holder_of(descriptor);
@@ -131,6 +130,11 @@ Result<void> lock_for(LockUse use, int descriptor, const std::string& name) {
       return fail(Errc::busy, name + ": in use by " + holder.value_or("another process"));
     std::this_thread::sleep_for(attempt_pause);
   }
+}
+
+void unlock(int descriptor) noexcept {
+  struct flock all = lock_of(F_UNLCK, 0, 0);
+  fcntl(descriptor, F_OFD_SETLK, &all);
 }
 
 }  // namespace vhdkit::async

@@ -194,6 +194,22 @@ TEST_CASE("readers share a file and keep a writer out") {
   REQUIRE_OK(SystemFile::open(**loop, path, SystemFile::Access::read_write));
 }
 
+// As io_uring has it for a while after its last request.
+TEST_CASE("a file that was closed is free, whoever still has its description") {
+  const tests::TemporaryFolder folder;
+  auto loop = Loop::create();
+  const std::string path = folder.path("file");
+  std::ofstream(path) << "abcdef";
+  for (const auto access : {SystemFile::Access::read_write, SystemFile::Access::read_only}) {
+    auto first = SystemFile::open(**loop, path, access);
+    REQUIRE_OK(first);
+    const int same = fcntl((*first)->descriptor(0, 0), F_DUPFD_CLOEXEC, 0);
+    first->reset();
+    REQUIRE_OK(SystemFile::open(**loop, path, SystemFile::Access::read_write));
+    close(same);
+  }
+}
+
 TEST_CASE("a lock of a process on any byte keeps a writer out") {
   const tests::TemporaryFolder folder;
   auto loop = Loop::create();
