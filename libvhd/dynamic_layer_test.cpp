@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "async/forwarding_file.h"
 #include "libvhd/vhd_layer.h"
 #include "tests/support/await.h"
 #include "tests/support/extents.h"
@@ -18,31 +19,17 @@ using tests::vhd_dynamic;
 using tests::VhdImage;
 
 // Counts what is read: to be given to a layer, which owns it.
-class CountingFile final : public File {
+class CountingFile final : public async::ForwardingFile {
  public:
   CountingFile(std::unique_ptr<File> file, uint64_t& read_count)
-      : file_(std::move(file)), read_count_(read_count) {}
-  const std::string& name() const override { return file_->name(); }
-  uint64_t size_bytes() const override { return file_->size_bytes(); }
+      : ForwardingFile(*file), owned_(std::move(file)), read_count_(read_count) {}
   Async<void> readv(uint64_t file_offset, Buffers buffers) override {
     ++read_count_;
-    return file_->readv(file_offset, buffers);
+    return file_.readv(file_offset, buffers);
   }
-  Async<void> writev(uint64_t file_offset, Buffers buffers, Durability durability) override {
-    return file_->writev(file_offset, buffers, durability);
-  }
-  Async<void> flush() override { return file_->flush(); }
-  Result<void> resize(uint64_t size_bytes) override { return file_->resize(size_bytes); }
-  Result<std::optional<async::FileRange>> next_data(uint64_t file_offset, uint64_t end) override {
-    return file_->next_data(file_offset, end);
-  }
-  Result<void> punch_hole(uint64_t file_offset, uint64_t length) override {
-    return file_->punch_hole(file_offset, length);
-  }
-  int descriptor(uint64_t, uint64_t) const override { return -1; }
 
  private:
-  std::unique_ptr<File> file_;
+  std::unique_ptr<File> owned_;
   uint64_t& read_count_;
 };
 

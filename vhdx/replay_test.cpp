@@ -4,6 +4,7 @@
 
 #include <random>
 
+#include "async/forwarding_file.h"
 #include "tests/support/await.h"
 #include "tests/support/vhdx_image.h"
 #include "vhdx/replayed_file.h"
@@ -128,7 +129,7 @@ TEST_CASE("a replay that fails at any write is done by the next") {
 }
 
 // Remembers what was done to a file, so that states after a crash can be made.
-class RecordedFile final : public File {
+class RecordedFile final : public async::ForwardingFile {
  public:
   struct Operation {
     enum class Kind { write, resize, flush } kind;
@@ -136,12 +137,7 @@ class RecordedFile final : public File {
     Sector bytes;
   };
 
-  explicit RecordedFile(File& file) : file_(file) {}
-  const std::string& name() const override { return file_.name(); }
-  uint64_t size_bytes() const override { return file_.size_bytes(); }
-  Async<void> readv(uint64_t file_offset, Buffers buffers) override {
-    return file_.readv(file_offset, buffers);
-  }
+  using ForwardingFile::ForwardingFile;
   Async<void> writev(uint64_t file_offset, Buffers buffers, Durability durability) override {
     Sector bytes;
     for (const iovec& vector : buffers) {
@@ -159,18 +155,11 @@ class RecordedFile final : public File {
     operations.push_back({Operation::Kind::resize, size_bytes, {}});
     return file_.resize(size_bytes);
   }
-  Result<std::optional<async::FileRange>> next_data(uint64_t file_offset, uint64_t end) override {
-    return file_.next_data(file_offset, end);
-  }
   Result<void> punch_hole(uint64_t, uint64_t) override {
     return fail(Errc::unsupported, "not recorded");
   }
-  int descriptor(uint64_t, uint64_t) const override { return -1; }
 
   std::vector<Operation> operations;
-
- private:
-  File& file_;
 };
 
 using Operation = RecordedFile::Operation;

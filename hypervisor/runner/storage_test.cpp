@@ -90,6 +90,25 @@ class Bench {
   void write(OpenDisk& disk, uint64_t disk_offset, int value) {
     REQUIRE_OK(worker().await([&] { return write_sectors(*disk.front, disk_offset, value); }));
   }
+  // Makes the change while the disk is held.
+  template <class Change>
+  Result<void> exchange(OpenDisk& disk, Change change) {
+    REQUIRE_OK(worker().await([&] { return hold(disk); }));
+    auto changed = worker().await(change);
+    worker().run([&] { let_go(disk); });
+    return changed;
+  }
+  // The same with a write of 2 at 4096 that comes meanwhile, and waits.
+  template <class Change>
+  Result<void> exchange_under_write(OpenDisk& disk, Change change) {
+    std::thread other;
+    auto changed = exchange(disk, [&] {
+      other = std::thread([&] { write(disk, 4096, 2); });
+      return change();
+    });
+    other.join();
+    return changed;
+  }
   storvsp::Worker& worker() { return thread_->worker(); }
 
  private:
@@ -114,12 +133,8 @@ TEST_CASE("a child takes an image's place between two requests") {
     OpenDisk disk = closed_disk();
     bench.open(disk, plan_of(path));
     bench.write(disk, 0, 1);
-    REQUIRE_OK(bench.worker().await([&] { return hold(disk); }));
-    // Comes while the disk is held, and waits: it is the child's.
-    std::thread other([&] { bench.write(disk, 4096, 2); });
-    REQUIRE_OK(bench.worker().await([&] { return move_to_child(disk); }));
-    bench.worker().run([&] { let_go(disk); });
-    other.join();
+    // What comes meanwhile is the child's.
+    REQUIRE_OK(bench.exchange_under_write(disk, [&] { return move_to_child(disk); }));
     const std::string child = disk.image->path();
     CHECK(child != path);
     CHECK(value_in(path, 0) == 1);
@@ -141,12 +156,8 @@ TEST_CASE("a child that cannot be made changes nothing") {
   OpenDisk disk = closed_disk();
   bench.open(disk, plan_of(path));
   bench.write(disk, 0, 1);
-  REQUIRE_OK(bench.worker().await([&] { return hold(disk); }));
-  std::thread other([&] { bench.write(disk, 4096, 2); });
-  const auto failed = bench.worker().await([&] { return move_to_child(disk); });
+  const auto failed = bench.exchange_under_write(disk, [&] { return move_to_child(disk); });
   CHECK_FALSE(failed.has_value());
-  bench.worker().run([&] { let_go(disk); });
-  other.join();
   CHECK(disk.image->path() == path);
   bench.close(disk);
   CHECK(value_in(path, 0) == 1);
@@ -163,11 +174,9 @@ TEST_CASE("a disk that cannot be opened again fails what comes") {
   OpenDisk disk = closed_disk();
   bench.open(disk, plan_of(path));
   bench.write(disk, 0, 1);
-  REQUIRE_OK(bench.worker().await([&] { return hold(disk); }));
   fs::rename(inner, inner + "-moved");
-  const auto failed = bench.worker().await([&] { return move_to_child(disk); });
+  const auto failed = bench.exchange(disk, [&] { return move_to_child(disk); });
   REQUIRE_FAILS(Errc::io, "could not be opened again", failed);
-  bench.worker().run([&] { let_go(disk); });
   const auto flushed = bench.worker().await([&] { return disk.front->flush(); });
   REQUIRE_FAILS(Errc::io, "not open any more", flushed);
   bench.close(disk);
@@ -237,12 +246,9 @@ TEST_CASE("a disk gets another size between two requests") {
       OpenDisk disk = closed_disk();
       bench.open(disk, plan_of(path));
       bench.write(disk, 0, 1);
-      REQUIRE_OK(bench.worker().await([&] { return hold(disk); }));
-      // Comes while the disk is held, and waits for it as it will be.
-      std::thread other([&] { bench.write(disk, 4096, 2); });
-      REQUIRE_OK(bench.worker().await([&] { return resize_disk(disk, to(size, true)); }));
-      bench.worker().run([&] { let_go(disk); });
-      other.join();
+      // What comes meanwhile waits for the disk as it will be.
+      REQUIRE_OK(
+          bench.exchange_under_write(disk, [&] { return resize_disk(disk, to(size, true)); }));
       CHECK(disk.front->geometry().size_bytes == size);
       bench.write(disk, size - 4096, 3);
       const auto behind = bench.worker().await([&] { return write_sectors(*disk.front, size, 4); });
@@ -275,9 +281,7 @@ TEST_CASE("what a guest writes makes its disk no other image when that is opened
     if (path == paths[0]) plan.open.format = Format::raw;  // else it would not get the header
     bench.open(disk, plan);
     REQUIRE_OK(bench.worker().await([&] { return write_text(*disk.front, "vhdxfile"); }));
-    REQUIRE_OK(bench.worker().await([&] { return hold(disk); }));
-    REQUIRE_OK(bench.worker().await([&] { return resize_disk(disk, to(12 * MiB)); }));
-    bench.worker().run([&] { let_go(disk); });
+    REQUIRE_OK(bench.exchange(disk, [&] { return resize_disk(disk, to(12 * MiB)); }));
     CHECK(disk.image->format() == (path == paths[0] ? Format::raw : Format::vhd));
     CHECK(disk.front->geometry().size_bytes == 12 * MiB);
     bench.close(disk);
@@ -321,11 +325,9 @@ TEST_CASE("a disk that cannot be opened again after it got its size fails what c
   Bench bench;
   OpenDisk disk = closed_disk();
   bench.open(disk, plan_of(inner + "/disk.vhdx"));
-  REQUIRE_OK(bench.worker().await([&] { return hold(disk); }));
   fs::rename(inner, inner + "-moved");
-  const auto failed = bench.worker().await([&] { return resize_disk(disk, to(12 * MiB)); });
+  const auto failed = bench.exchange(disk, [&] { return resize_disk(disk, to(12 * MiB)); });
   REQUIRE_FAILS(Errc::io, "could not be opened again", failed);
-  bench.worker().run([&] { let_go(disk); });
   const auto flushed = bench.worker().await([&] { return disk.front->flush(); });
   REQUIRE_FAILS(Errc::io, "not open any more", flushed);
   bench.close(disk);
