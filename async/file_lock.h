@@ -12,9 +12,9 @@ enum class LockUse {
   writing,  // alone
 };
 
-// Takes locks for the descriptor's open file description, until unlock(). They stand on
-// the bytes that QEMU uses (its block/file-posix.c), so its programs and these respect each other;
-// a lock of the whole file by fcntl(2) counts too. Programs that take none are not kept out.
+// Takes locks for the descriptor's open file description, until unlock(). They stand on the bytes
+// that QEMU uses (its block/file-posix.c), so its programs and these respect each other; a lock of
+// the whole file by fcntl(2) counts too. Programs that take none are not kept out.
 //
 // Errors: busy, naming the process that holds the file where the system tells; what fcntl refuses,
 // for writing. A file system that has no locks does not keep anybody from reading.

@@ -136,11 +136,11 @@ class RingLoop final : public Loop {
   static void fill(io_uring_sqe& sqe, Operation& operation) noexcept {
     switch (operation.kind) {
       case Operation::Kind::read:
-        fill_read(sqe, operation);
+        fill_transfer(sqe, operation, IORING_OP_READ, IORING_OP_READV);
         break;
       case Operation::Kind::write:
       case Operation::Kind::write_durable:
-        fill_write(sqe, operation);
+        fill_transfer(sqe, operation, IORING_OP_WRITE, IORING_OP_WRITEV);
         if (operation.kind == Operation::Kind::write_durable) sqe.rw_flags = RWF_DSYNC;
         break;
       case Operation::Kind::fsync:
@@ -159,30 +159,17 @@ class RingLoop final : public Loop {
   }
 
   // A single buffer needs no list that the kernel would have to fetch.
-  static void fill_read(io_uring_sqe& sqe, const Operation& operation) noexcept {
+  static void fill_transfer(io_uring_sqe& sqe, const Operation& operation, int of_one,
+                            int of_several) noexcept {
     const iovec& first = *operation.vectors;
     if (operation.vector_count == 1) {
-      io_uring_prep_read(&sqe, operation.descriptor, first.iov_base, length_of(first),
-                         operation.file_offset);
+      const auto length = unsigned(std::min(first.iov_len, max_transfer_bytes));
+      io_uring_prep_rw(of_one, &sqe, operation.descriptor, first.iov_base, length,
+                       operation.file_offset);
     } else {
-      io_uring_prep_readv(&sqe, operation.descriptor, operation.vectors, operation.vector_count,
-                          operation.file_offset);
+      io_uring_prep_rw(of_several, &sqe, operation.descriptor, operation.vectors,
+                       operation.vector_count, operation.file_offset);
     }
-  }
-
-  static void fill_write(io_uring_sqe& sqe, const Operation& operation) noexcept {
-    const iovec& first = *operation.vectors;
-    if (operation.vector_count == 1) {
-      io_uring_prep_write(&sqe, operation.descriptor, first.iov_base, length_of(first),
-                          operation.file_offset);
-    } else {
-      io_uring_prep_writev(&sqe, operation.descriptor, operation.vectors, operation.vector_count,
-                           operation.file_offset);
-    }
-  }
-
-  static unsigned length_of(const iovec& buffer) noexcept {
-    return unsigned(std::min(buffer.iov_len, max_transfer_bytes));
   }
 
   void enqueue(Operation& operation) noexcept {

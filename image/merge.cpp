@@ -98,9 +98,8 @@ Fitting fitting_of(Image& chain, size_t target) {
   Fitting fitting{.format = format,
                   .is_fixed_vhd = is_fixed_vhd(format, layer),
                   .old_bytes = layer.geometry().size_bytes,
-                  .size = {.size_bytes = disk.geometry().size_bytes, .keep_identity = true}};
-  if (target + 1 < disk.layer_count())
-    fitting.size.parent_bytes = disk.layer(uint32_t(target + 1)).geometry().size_bytes;
+                  .size = size_for(disk, target, disk.geometry().size_bytes)};
+  fitting.size.keep_identity = true;
   return fitting;
 }
 
@@ -112,8 +111,8 @@ Async<void> check_fitting(Image& chain, size_t target, const Fitting& fitting) {
 }
 
 // What must hold before anything is changed, and what there is to do.
-Async<MergeReport> prepare(async::Loop& loop, Image& chain, size_t target, bool keep_files) {
-  const Fitting fitting = fitting_of(chain, target);
+Async<MergeReport> prepare(async::Loop& loop, Image& chain, size_t target, const Fitting& fitting,
+                           bool keep_files) {
   MergeReport report;
   report.size = {.old_bytes = fitting.old_bytes, .new_bytes = fitting.size.size_bytes};
   if (!keep_files) {
@@ -191,9 +190,12 @@ class Succession {
   const Locked& moving_;
 };
 
-Async<std::unique_ptr<Image>> open_target(async::Loop& loop, const std::string& path,
+// By the format that it has in the chain: the content may put another one's header to a fixed VHD's
+// head.
+Async<std::unique_ptr<Image>> open_target(async::Loop& loop, const std::string& path, Format format,
                                           const OpenOptions& open_options) {
-  OpenOptions options{.path_mappings = open_options.path_mappings, .writable = true};
+  OpenOptions options{
+      .format = format, .path_mappings = open_options.path_mappings, .writable = true};
   options.keep_identity = true;
   co_return co_await Image::open(loop, path, options);
 }
@@ -224,8 +226,8 @@ Async<MergeReport> merge(async::Loop& loop, const std::string& child_path,
   {
     CO_TRY_LET(const auto chain, co_await Image::open(loop, child_path, open_options));
     CO_TRY_LET(target_depth, find_target(*chain, options));
-    CO_TRY_LET(report, co_await prepare(loop, *chain, target_depth, options.keep_files));
     fitting = fitting_of(*chain, target_depth);
+    CO_TRY_LET(report, co_await prepare(loop, *chain, target_depth, *fitting, options.keep_files));
     child_identity = chain->disk().layer(0).identity().value_or(Guid());
   }
   if (options.dry_run) co_return std::move(report);
@@ -233,14 +235,14 @@ Async<MergeReport> merge(async::Loop& loop, const std::string& child_path,
   CO_TRY_LET(const Locked merged, lock(loop, report.merged));
   // The child shows zeroes there, as the target does then.
   if (fitting->grows()) CO_TRY(co_await fitting->run(loop, report.into));
-  CO_TRY_LET(auto target, co_await open_target(loop, report.into, open_options));
+  CO_TRY_LET(auto target, co_await open_target(loop, report.into, fitting->format, open_options));
   CO_TRY_LET(const Locked moving, co_await open_for_edit(loop, report.moved, target->format()));
   CO_TRY(co_await put_content(loop, child_path, target_depth, *target, report.amount, open_options,
                               progress));
   if (fitting->shrinks()) {
     target.reset();
     CO_TRY(co_await fitting->run(loop, report.into));
-    CO_TRY_LET(target, co_await open_target(loop, report.into, open_options));
+    CO_TRY_LET(target, co_await open_target(loop, report.into, fitting->format, open_options));
   }
   if (options.keep_files) co_return std::move(report);
   Succession succession(*target, child_identity, report, moving);

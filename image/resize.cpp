@@ -55,13 +55,6 @@ Result<void> check_kind(Image& image) {
   return {};
 }
 
-NewSize wanted_size(Image& image, const ResizeReport& report) {
-  disk::LayeredDisk& disk = image.disk();
-  NewSize size{.size_bytes = report.new_bytes};
-  if (disk.layer_count() > 1) size.parent_bytes = disk.layer(1).geometry().size_bytes;
-  return size;
-}
-
 Async<void> check_children(async::Loop& loop, Image& image) {
   CO_TRY_LET(const std::vector<std::string> children,
              co_await known_children(loop, image.path(), image.disk().layer(0)));
@@ -122,6 +115,13 @@ bool is_fixed_vhd(Format format, const disk::Layer& layer) {
   return format == Format::vhd && layer.block_size_bytes() == 0;
 }
 
+NewSize size_for(disk::LayeredDisk& chain, size_t depth, uint64_t size_bytes) {
+  NewSize size{.size_bytes = size_bytes};
+  if (depth + 1 < chain.layer_count())
+    size.parent_bytes = chain.layer(uint32_t(depth + 1)).geometry().size_bytes;
+  return size;
+}
+
 Async<void> check_resize(const std::string& path, Format format, disk::Layer& layer,
                          const NewSize& size) {
   if (format == Format::qcow2)
@@ -169,7 +169,7 @@ Async<ResizeReport> resize(async::Loop& loop, const std::string& path, const Res
     CO_TRY_LET(const auto image, co_await Image::open(loop, path, open_options));
     CO_TRY_LET(report, co_await plan_resize(loop, *image, options));
     CO_TRY(co_await image->disk().layer(0).audit());
-    size = wanted_size(*image, report);
+    size = size_for(image->disk(), 0, report.new_bytes);
     size.is_said_raw = open_options.format == Format::raw;
     format = image->format();
     CO_TRY(co_await check_resize(path, format, image->disk().layer(0), size));

@@ -52,6 +52,8 @@ struct NewSize {
   bool is_said_raw = false;    // raw whatever the bytes look like, as somebody said so
   bool keep_identity = false;  // the children see nothing of what a smaller disk loses
 };
+// For the layer at this depth of a chain, whose parent is the next one.
+NewSize size_for(disk::LayeredDisk& chain, size_t depth, uint64_t size_bytes);
 // Whether the layer's image can have this size: what resize_file() refuses, with nothing changed.
 // Errors: unsupported; invalid_argument; as reading the image.
 Async<void> check_resize(const std::string& path, Format format, disk::Layer& layer,
