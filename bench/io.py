@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Requests to an image against io_uring on a raw file (fio) and against qemu-img bench on the same image.
+"""Requests to an image against io_uring on a raw file (fio) and against qemu-img bench on the same image; opening the
+largest image there is.
 
 Every contender of a row runs once in each round, in an order drawn anew, after one warm-up round; ratios are medians of
 the rounds' own ratios. Rates say little on a shared machine: the CPU time of a request stands beside them.
@@ -20,6 +21,7 @@ REQUESTS = {1: 20000, 32: 100000}
 CHAIN_LENGTH = 8
 ALLOCATIONS = 2000
 BLOCK = 2 * MIB
+LARGEST = {"64T": "1M", "1G": "1M"}  # sizes of fresh images with their blocks: the largest VHDX, and a usual one
 
 
 def timed(command):
@@ -56,8 +58,8 @@ def run_ours(vhd, image, row, step=None):
 
 
 def run_fio(raw, row):
-    """Its own CPU figures are those of the requests alone, but without the kernel's workers, who carry out cached writes:
-    there the process's are taken, less those of one request, which differ by a tenth of a second from run to run."""
+    """CPU of the whole process, less that of one request: fio's own figures leave out the kernel's workers, who carry out
+    cached requests that it did not wait for, reads as well as writes."""
     def run(count):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         side = contest.fio(raw, "randwrite" if row.writes else "randread", row.size, row.depth, row.direct,
@@ -66,8 +68,7 @@ def run_fio(raw, row):
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return side, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     side, cpu = run(row.count)
-    cpu = cpu - run(1)[1] if row.writes and not row.direct else side["cpu_seconds"]
-    return side["iops"], cpu * 1e6 / side["total_ios"]
+    return side["iops"], (cpu - run(1)[1]) * 1e6 / side["total_ios"]
 
 
 def run_qemu(image, image_format, row):
@@ -88,15 +89,6 @@ def make_image(vhd, image_format, subformat, path):
     subprocess.run([vhd, "create", "-q", "--force", "-f", image_format, *options, path, str(DISK_BYTES)], check=True)
     subprocess.run([vhd, "bench", "-w", "-s", str(MIB), "-c", str(DISK_BYTES // MIB), path], check=True,
                    stdout=subprocess.DEVNULL)
-    return forgotten(path)
-
-
-def forgotten(path):
-    """Out of the cache: what writing leaves there are pages in groups by how it came and where it lies in the file, which
-    cost a cached read up to a half more. What is read again lies in groups as large as the kernel likes, in every file."""
-    with open(path, "rb", buffering=0) as file:
-        os.fsync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     return path
 
 
@@ -110,17 +102,37 @@ def make_chain(vhd, base, folder):
     return top
 
 
+class PageCache:
+    """Has all of a file, page by page, or nothing of it. What writing and reading ahead leave there are groups of pages;
+    how the kernel groups them is luck, and makes a cached read a third cheaper and a cached write up to ten times dearer
+    (ext4, Linux 6.18)."""
+
+    def __init__(self):
+        self.whole = set()
+
+    def settle(self, path, is_wanted):
+        with open(path, "rb", buffering=0) as file:
+            os.fsync(file.fileno())
+            if is_wanted and path in self.whole:
+                return
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            self.whole.discard(path)
+            if is_wanted:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+                while file.read(MIB):
+                    pass
+                self.whole.add(path)
+
+
+CACHE = PageCache()
+
+
 def settled(row, files, run):
     """The run, with nothing of others left to be written, and all files in the cache for cached requests, none for
     direct ones, which have to look there: else the first one pays for the next."""
     def prepared():
         for path in files:
-            with open(path, "rb", buffering=0) as file:
-                os.fsync(file.fileno())
-                if row.direct:
-                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-                while not row.direct and file.read(MIB):
-                    pass
+            CACHE.settle(path, not row.direct)
         return run()
     return prepared
 
@@ -152,7 +164,6 @@ def overwrites(vhd, folder, place, runs, results):
     with open(raw, "wb") as file:
         for _ in range(DISK_BYTES // MIB):
             file.write(b"\x5a" * MIB)
-    forgotten(raw)
     kinds = [("vhdx", "fixed"), ("vhdx", "dynamic"), ("vhd", "fixed"), ("vhd", "dynamic")]
     images = {f"{kind} {sub}": (kind, make_image(vhd, kind, sub, os.path.join(folder, f"{sub}.{kind}")))
               for kind, sub in kinds}
@@ -190,6 +201,40 @@ def allocations(vhd, folder, place, runs, results):
             show(place, f"{kind} dynamic", row, figures, results)
 
 
+# --- opening ---
+
+def measured_whole(command):
+    """Milliseconds of a process from its start to its end, and the most MiB that it had: this program's own at least,
+    with which it began."""
+    start = time.monotonic()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise SystemExit(f"{command}: exit code {process.returncode}")
+    return (time.monotonic() - start) * 1e3, usage.ru_maxrss / 1024
+
+
+def opening(vhd, folder, place, runs, results):
+    """A program's whole life for one write into a fresh image. QEMU refuses no size that it knows."""
+    for size, block in LARGEST.items():
+        path = os.path.join(folder, "fresh.vhdx")
+
+        def fresh():
+            subprocess.run([vhd, "create", "-q", "--force", "-f", "vhdx", "-o", f"block_size={block}", path, size],
+                           check=True)
+            return path
+        contenders = {
+            "vhd": lambda: measured_whole([vhd, "io", "-q", "-c", "write 0 4K", fresh()]),
+            "qemu": lambda: measured_whole(["qemu-io", "-f", "vhdx", "-c", "write 0 4k", fresh()])}
+        for name, seen in contest.take_turns(runs, contenders).items():
+            milliseconds, mebibytes = (contest.middle(seen, lambda s, i=i: s[i]) for i in range(2))
+            print(f"{place:7} open a fresh VHDX of {size:4} and write 4K  {name:5} {milliseconds:8.1f} ms {mebibytes:6.1f} MiB",
+                  flush=True)
+            results.append({"place": place, "image": "vhdx dynamic", "row": f"open {size}", "contender": name,
+                            "milliseconds": milliseconds, "mebibytes": mebibytes})
+
+
 def main():
     parser = contest.options(__doc__)
     parser.add_argument("--only", choices=["tmpfs", "disk"], help="one of the two places")
@@ -202,6 +247,7 @@ def main():
         with contest.working_folder(parent) as folder:
             overwrites(options.vhd, folder, place, options.runs, results)
             allocations(options.vhd, folder, place, options.runs, results)
+            opening(options.vhd, folder, place, options.runs, results)
     contest.save(options.json, results)
 
 

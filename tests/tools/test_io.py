@@ -1,5 +1,6 @@
 """vhd io: ranges of a disk read and changed from the command line."""
 import os
+import resource
 
 import pytest
 from conftest import MIB, fingerprint, names_in, run, run_ok, start, write_raw
@@ -153,3 +154,14 @@ def test_images_that_cannot_be_written(tmp_path, disk):
         assert outcome.code == 1
         assert says in outcome.err
     assert fingerprint(tmp_path / "disk.vhdx") == before
+
+
+def test_the_largest_image_is_written_without_its_table_in_memory(tmp_path):
+    image = tmp_path / "huge.vhdx"
+    run_ok("create", "-f", "vhdx", "-o", "block_size=1M", image, "64T")
+    limit = (64 * MIB, 64 * MIB)  # its BAT has 512 MiB
+    last = f"{(64 << 40) - 4096}"
+    run_ok("io", "-c", "write -S 3 0 4K", "-c", f"write -S 4 {last} 4K", image,
+           preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, limit))
+    io(image, "read -S 3 0 4K", f"read -S 4 {last} 4K")
+    assert os.stat(image).st_blocks * 512 < 8 * MIB
