@@ -1,7 +1,6 @@
 #include "vmbus/ring.h"
 
 #include <algorithm>
-#include <array>
 #include <cassert>
 #include <cstring>
 #include <string>
@@ -78,12 +77,14 @@ RingReader::RingReader(Ring ring, uint32_t max_packet_bytes, uint32_t read_index
 }
 
 Result<std::optional<Packet>> RingReader::next() {
-  TRY_LET(const uint32_t write_index, ring_.index_at(write_index_offset));
-  const uint32_t available = ring_.distance(read_index_, write_index);
-  if (available == 0) return std::nullopt;
+  if (unread_ == 0) {
+    TRY_LET(const uint32_t write_index, ring_.index_at(write_index_offset));
+    unread_ = ring_.distance(read_index_, write_index);
+  }
+  if (unread_ == 0) return std::nullopt;
   PacketHeader header;
-  if (available < sizeof header + trailer_bytes)
-    return corrupt(std::to_string(available) + " bytes were written, less than a packet has");
+  if (unread_ < sizeof header + trailer_bytes)
+    return corrupt(std::to_string(unread_) + " bytes were written, less than a packet has");
   ring_.copy_out(read_index_, writable_bytes_of(header));
   const uint32_t length = uint32_t{header.length_words} * uint32_t{packet_alignment};
   const uint32_t payload_offset =
@@ -91,14 +92,15 @@ Result<std::optional<Packet>> RingReader::next() {
   if (payload_offset < sizeof header || payload_offset > length)
     return corrupt("a packet of " + std::to_string(length) + " bytes has its payload at " +
                    std::to_string(payload_offset));
-  if (length + trailer_bytes > available || length > buffer_.size())
+  if (length + trailer_bytes > unread_ || length > buffer_.size())
     return corrupt("a packet says that it has " + std::to_string(length) + " bytes; " +
-                   std::to_string(available) + " were written, and " +
+                   std::to_string(unread_) + " were written, and " +
                    std::to_string(buffer_.size()) + " is the most that one may have");
   // The header is not read again: what was checked is what counts.
   const std::span rest = std::span(buffer_).first(length - sizeof header);
   ring_.copy_out(ring_.advanced(read_index_, sizeof header), rest);
   read_index_ = ring_.advanced(read_index_, length + uint32_t{trailer_bytes});
+  unread_ -= length + uint32_t{trailer_bytes};
   const size_t descriptor_bytes = payload_offset - sizeof header;
   return Packet{.type = PacketType(uint16_t{header.type}),
                 .flags = header.flags,
@@ -142,9 +144,22 @@ RingWriter::RingWriter(Ring ring, uint32_t write_index)
   assert(write_index < ring_.data_bytes());
 }
 
-Result<bool> RingWriter::has_room(uint32_t needed) {
+// It is never filled to the last byte.
+Result<bool> RingWriter::finds_room(uint32_t needed) {
   TRY_LET(const uint32_t read_index, ring_.index_at(read_index_offset));
-  return ring_.data_bytes() - ring_.distance(read_index, write_index_) > needed;
+  free_ = ring_.data_bytes() - ring_.distance(read_index, write_index_);
+  return free_ > needed;
+}
+
+Result<bool> RingWriter::has_or_waits_for_room(uint32_t needed) {
+  if (free_ > needed) return true;
+  TRY_LET(const bool fits, finds_room(needed));
+  if (fits) return true;
+  waits_for_room_ = true;
+  ring_.control(pending_send_size_offset).store(needed, std::memory_order_relaxed);
+  full_barrier();
+  // It may have made room before it could see that we wait.
+  return finds_room(needed);
 }
 
 Result<bool> RingWriter::write(PacketType type, uint64_t transaction_id,
@@ -154,40 +169,33 @@ Result<bool> RingWriter::write(PacketType type, uint64_t transaction_id,
     return fail(Errc::invalid_argument,
                 "a packet of " + std::to_string(payload.size()) + " bytes is larger than its ring");
   const auto needed = uint32_t(length + trailer_bytes);
-  TRY_LET(bool fits, has_room(needed));
-  if (!fits) {
-    ring_.control(pending_send_size_offset).store(needed, std::memory_order_relaxed);
-    full_barrier();
-    // It may have made room before it could see that we wait.
-    TRY_LET(fits, has_room(needed));
-    if (!fits) return false;
-  }
-  ring_.control(pending_send_size_offset).store(0, std::memory_order_relaxed);
+  TRY_LET(const bool fits, has_or_waits_for_room(needed));
+  if (!fits) return false;
+  if (std::exchange(waits_for_room_, false))
+    ring_.control(pending_send_size_offset).store(0, std::memory_order_relaxed);
   const PacketHeader header{.type = uint16_t(type),
                             .payload_offset_words = sizeof header / packet_alignment,
                             .length_words = uint16_t(length / packet_alignment),
                             .flags = 0,
                             .transaction_id = transaction_id};
   const le64 trailer = uint64_t{write_index_} << 32;
-  ring_.copy_in(write_index_, bytes_of(header));
-  uint32_t at = ring_.advanced(write_index_, sizeof header);
-  const size_t whole = align_down(payload.size(), packet_alignment);
-  ring_.copy_in(at, payload.first(whole));
-  at = ring_.advanced(at, uint32_t(whole));
-  if (whole < payload.size()) {
-    std::array<std::byte, packet_alignment> last{};
-    std::ranges::copy(payload.subspan(whole), last.begin());
-    ring_.copy_in(at, last);
-    at = ring_.advanced(at, uint32_t{packet_alignment});
-  }
-  ring_.copy_in(at, bytes_of(trailer));
-  write_index_ = ring_.advanced(at, uint32_t{trailer_bytes});
+  packet_.resize(needed);
+  std::memcpy(packet_.data(), &header, sizeof header);
+  // std::copy() of pointers moves words; g++ 12's std::ranges::copy() moves bytes.
+  std::byte* const padding =
+      std::copy(payload.data(), payload.data() + payload.size(), packet_.data() + sizeof header);
+  std::fill(padding, packet_.data() + length, std::byte{0});
+  std::memcpy(packet_.data() + length, &trailer, sizeof trailer);
+  ring_.copy_in(write_index_, packet_);
+  write_index_ = ring_.advanced(write_index_, needed);
+  free_ -= needed;
   return true;
 }
 
 bool RingWriter::publish() {
   if (published_index_ == write_index_) return false;
   const uint32_t before = std::exchange(published_index_, write_index_);
+  free_ = 0;
   ring_.control(write_index_offset).store(write_index_, std::memory_order_release);
   full_barrier();
   const bool wants_signals =

@@ -12,7 +12,9 @@
 namespace vhdkit::vmbus {
 
 // The pages of one ring. Whoever reads or writes it keeps its own index to itself: what stands in
-// the control page is for the other side, which may overwrite it.
+// the control page is for the other side, which may overwrite it. That page's first line goes from
+// one side's processor to the other's whenever both touch it, so it is touched no more often than
+// has to be.
 class Ring {
  public:
   // The control page, then data pages. Errors: invalid_argument (fewer than two pages, or more than
@@ -83,6 +85,7 @@ class RingReader {
   std::vector<std::byte> buffer_;
   uint32_t read_index_;
   uint32_t returned_index_;  // what the guest knows
+  uint32_t unread_ = 0;      // bytes; looked for anew only when there are none
 };
 
 // Writes what the guest receives. Thread-bound.
@@ -102,11 +105,15 @@ class RingWriter {
   bool publish();
 
  private:
-  Result<bool> has_room(uint32_t needed);
+  Result<bool> finds_room(uint32_t needed);
+  Result<bool> has_or_waits_for_room(uint32_t needed);
 
   Ring ring_;
+  std::vector<std::byte> packet_;  // as it is put together
   uint32_t write_index_;
   uint32_t published_index_;
+  uint32_t free_ = 0;           // bytes; looked for anew only when they are too few
+  bool waits_for_room_ = true;  // or who wrote it before did
 };
 
 }  // namespace vhdkit::vmbus
