@@ -388,6 +388,26 @@ TEST_CASE("sub-channels carry requests of their own, on several threads, and go 
   CHECK(host.log().empty());
 }
 
+TEST_CASE("a channel that is closed leaves what other channels have waiting for a limit") {
+  Host host({.worker_count = 2, .controller = {.max_sub_channel_count = 1}});
+  const auto limit = std::make_shared<storvsp::Throttle>(host.worker(0),
+                                                         storvsp::Limits{.bytes_per_second = 1}, 1);
+  REQUIRE_OK(host.attach(0, make_unit(), memory_disk(), {{.throttle = limit, .line = 0}}));
+  Channels channels(host, 1);
+  const GuestBuffer buffer = channels.guest.take_buffer(4096);
+  REQUIRE(channels.list[0]->execute({}, read_10(0, 8), GuestChannel::read, buffer).srb_status ==
+          srb_success);
+  for (const auto& channel : channels.list) {
+    channel->send(7, GuestChannel::srb({}, read_10(0, 8), GuestChannel::read, 4096), &buffer);
+    channel->execute({.lun = 5}, test_unit_ready);  // no limit there: the read waits by now
+  }
+  channels.guest.close(*channels.list[1]);
+  limit->set_limits({});
+  const auto received = channels.list[0]->receive();
+  CHECK(received.transaction_id == 7);
+  CHECK(GuestChannel::result_of(received.packet).srb_status == srb_success);
+}
+
 TEST_CASE("a disk that knows one loop is reached from the channels of all workers") {
   Host host({.worker_count = 3, .controller = {.max_sub_channel_count = 2}});
   const auto disk = std::make_shared<disk::RamDisk>(disk::Geometry{.size_bytes = disk_bytes});

@@ -185,7 +185,7 @@ void Channel::restore(const Saved& saved) {
 Async<void> Channel::close() {
   is_closing_ = true;
   for (const auto& request : requests_)
-    if (request->access != nullptr) request->access->turn_away();
+    if (request->access != nullptr) request->access->turn_away(this);
   CO_TRY(co_await come_to_rest());
   worker_.remove(*this);
   // The doorbell is rung no more, but may have been.
@@ -355,7 +355,7 @@ Async<void> Channel::execute(Request& request) {
   UnitAccess& access = *request.access;
   const uint64_t length = total_bytes(request.command.data);
   for (const Share& share : access.shares) {
-    const bool is_admitted = co_await share.throttle->admit(share.line, length, worker_);
+    const bool is_admitted = co_await share.throttle->admit(share.line, length, worker_, this);
     if (!is_admitted) {
       complete(request, scsi::check_condition(scsi::sense::aborted));
       co_return Result<void>();

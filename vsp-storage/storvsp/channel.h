@@ -81,8 +81,7 @@ class Channel final : public Served {
   void resume();
   // REQUIRES: paused.
   Saved save() const;
-  // Ends it, as pause() does, and for good. What waits for a limit of one of its units is not begun
-  // any more, whichever channel it came by.
+  // Ends it, as pause() does, and for good. Its requests that wait for a limit are not begun.
   Async<void> close();
 
   bool serve() override;

@@ -67,12 +67,15 @@ class Shaper {
     return std::move(next.request);
   }
 
-  // All that wait in the line, whenever they might have gone on.
-  std::vector<Request> take_all(size_t line) {
+  // Those who wait in the line and are meant, whenever they might have gone on.
+  template <class IsMeant>
+  std::vector<Request> take_all(size_t line, IsMeant is_meant) {
     std::vector<Request> taken;
-    for (Waiting& waiting : lines_[line].waiting) taken.push_back(std::move(waiting.request));
-    lines_[line].waiting.clear();
-    waiting_count_ -= taken.size();
+    waiting_count_ -= std::erase_if(lines_[line].waiting, [&](const Waiting& waiting) {
+      if (!is_meant(waiting.request)) return false;
+      taken.push_back(waiting.request);
+      return true;
+    });
     return taken;
   }
 

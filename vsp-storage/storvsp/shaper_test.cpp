@@ -88,12 +88,15 @@ TEST_CASE("a limit that is changed holds from the next request on, and none mean
   CHECK_FALSE(shaper.next_time());
 }
 
-TEST_CASE("a line that is emptied gives all that waits, and the others stay") {
+TEST_CASE("a line gives all that waits and is meant, and the others stay") {
   TestShaper shaper({.requests_per_second = 10}, 2);
   for (const size_t request : {1, 2, 3}) shaper.enqueue(0, 4096, request);
   shaper.enqueue(1, 4096, 4);
-  CHECK(shaper.take_all(0) == std::vector<size_t>{1, 2, 3});
-  CHECK(shaper.take_all(0).empty());
+  const auto is_odd = [](size_t request) { return request % 2 == 1; };
+  const auto is_any = [](size_t) { return true; };
+  CHECK(shaper.take_all(0, is_odd) == std::vector<size_t>{1, 3});
+  CHECK(shaper.take_all(0, is_odd).empty());
+  CHECK(shaper.take_all(0, is_any) == std::vector<size_t>{2});
   CHECK(shaper.take(Time{5s}) == 4);
   CHECK_FALSE(shaper.next_time());
 }

@@ -32,11 +32,13 @@ void Throttle::enqueue(size_t line, uint64_t bytes, const Waiter& waiter) {
   if (needs_timer) timer_.mailbox().post(timer_letter_);
 }
 
-void Throttle::turn_away(size_t line) {
+void Throttle::turn_away(size_t line, const void* client) {
   std::vector<Waiter> leaving;
   {
     const std::lock_guard lock(mutex_);
-    leaving = shaper_.take_all(line);
+    leaving = shaper_.take_all(line, [client](const Waiter& waiter) {
+      return client == nullptr || waiter.client == client;
+    });
   }
   for (const Waiter& waiter : leaving) {
     *waiter.is_admitted = false;

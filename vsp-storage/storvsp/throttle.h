@@ -20,12 +20,13 @@ class Throttle : public std::enable_shared_from_this<Throttle> {
   // Who waits goes on under the new ones.
   void set_limits(const Limits& limits);
 
-  // Who waits in the line goes on now, and learns that it must not begin.
-  void turn_away(size_t line);
+  // Who waits in the line goes on now, and learns that it must not begin. client: only those who
+  // came with it; null for all.
+  void turn_away(size_t line, const void* client = nullptr);
 
   // Awaitable: goes on when a transfer of that many bytes may begin, on the resumer's loop. False:
-  // it was turned away.
-  auto admit(size_t line, uint64_t bytes, scsi::Resumer& resumer) {
+  // it was turned away. client: for turn_away(), not followed.
+  auto admit(size_t line, uint64_t bytes, scsi::Resumer& resumer, const void* client) {
     struct Awaiter {
       Throttle& throttle;
       Waiter waiter;
@@ -42,13 +43,14 @@ class Throttle : public std::enable_shared_from_this<Throttle> {
       }
       bool await_resume() noexcept { return is_admitted; }
     };
-    return Awaiter{*this, {nullptr, &resumer, nullptr}, line, bytes};
+    return Awaiter{*this, {nullptr, &resumer, client, nullptr}, line, bytes};
   }
 
  private:
   struct Waiter {
     std::coroutine_handle<> coroutine;
     scsi::Resumer* resumer;
+    const void* client;
     bool* is_admitted;
   };
 

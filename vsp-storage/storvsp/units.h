@@ -29,9 +29,9 @@ struct UnitAccess {
   // Go on when the unit gets another disk.
   std::shared_ptr<UnitCounters> counters = std::make_shared<UnitCounters>();
 
-  // Every request of the unit that waits for a limit ends as aborted.
-  void turn_away() const {
-    for (const Share& share : shares) share.throttle->turn_away(share.line);
+  // Every request of the unit that waits for a limit ends as aborted. client: as Throttle has it.
+  void turn_away(const void* client = nullptr) const {
+    for (const Share& share : shares) share.throttle->turn_away(share.line, client);
   }
 };
 
