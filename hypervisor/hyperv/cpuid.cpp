@@ -14,6 +14,7 @@ constexpr uint32_t last_hypervisor_leaf = 0x4fff'ffff;
 enum Privilege : uint32_t {
   access_reference_counter = 1 << 1,
   access_synic = 1 << 2,
+  access_apic_registers = 1 << 4,
   access_hypercalls = 1 << 5,
   access_vp_index = 1 << 6,
   access_reset = 1 << 7,
@@ -26,6 +27,7 @@ enum Feature : uint32_t { frequency_registers = 1 << 8, crash_registers = 1 << 1
 
 // TLFS, "Implementation Recommendations": leaf 0x40000004.
 enum Recommendation : uint32_t {
+  use_apic_registers = 1 << 3,
   relaxed_timing = 1 << 5,
   // KVM cannot end an interrupt by itself: without this the guest would wait for that.
   deprecate_auto_eoi = 1 << 9,
@@ -57,15 +59,19 @@ kvm_cpuid_entry2 leaf(uint32_t function, uint32_t eax, uint32_t ebx = 0, uint32_
 void append_hyperv_leaves(std::vector<kvm_cpuid_entry2>& entries, const Topology& topology) {
   uint32_t privileges = access_reference_counter | access_synic | access_hypercalls |
                         access_vp_index | access_reset | access_frequencies;
+  uint32_t recommendations = relaxed_timing | deprecate_auto_eoi;
   if (topology.tsc_is_sound) privileges |= access_reference_tsc | access_tsc_invariant_control;
+  if (topology.has_eoi_assist) {
+    privileges |= access_apic_registers;
+    recommendations |= use_apic_registers;
+  }
   // "Microsoft Hv", as three registers.
   entries.push_back(leaf(0x4000'0000, max_hyperv_leaf, 0x7263'694d, 0x666f'736f, 0x7648'2074));
   entries.push_back(leaf(0x4000'0001, 0x3123'7648));  // "Hv#1"
   entries.push_back(leaf(0x4000'0002, build_number, 10 << 16));
   entries.push_back(leaf(0x4000'0003, privileges, post_messages | signal_events, 0,
                          frequency_registers | crash_registers));
-  entries.push_back(
-      leaf(0x4000'0004, relaxed_timing | deprecate_auto_eoi, never_notify_of_spinning));
+  entries.push_back(leaf(0x4000'0004, recommendations, never_notify_of_spinning));
   entries.push_back(leaf(0x4000'0005, topology.processor_count, topology.processor_count));
   entries.push_back(leaf(0x4000'0006, 0));
   // Linux reads these whatever the highest leaf is, and a processor answers an unknown leaf with

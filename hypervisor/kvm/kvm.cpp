@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <fstream>
 
 #include "hypervisor/kvm/counted_list.h"
 
@@ -33,6 +34,19 @@ constexpr Capability needed[] = {
 };
 
 constexpr size_t max_cpuid_entries = 256;
+
+// Whether local APICs are virtualized by the processor itself: of the module that is loaded.
+constexpr const char* apic_parameters[] = {"/sys/module/kvm_intel/parameters/enable_apicv",
+                                           "/sys/module/kvm_amd/parameters/avic"};
+
+// False also where nobody says so.
+bool apics_are_software() {
+  for (const char* const path : apic_parameters) {
+    char value = 0;
+    if (std::ifstream(path) >> value) return value == 'N' || value == '0';
+  }
+  return false;
+}
 
 }  // namespace
 
@@ -76,6 +90,9 @@ Result<void> Kvm::ask() {
   TRY_LET(const int processors,
           control(descriptor(), KVM_CHECK_EXTENSION, "KVM_CAP_MAX_VCPUS", KVM_CAP_MAX_VCPUS));
   max_processors_ = unsigned(std::max(processors, 1));
+  TRY_LET(const int hyperv,
+          control(descriptor(), KVM_CHECK_EXTENSION, "KVM_CAP_HYPERV", KVM_CAP_HYPERV));
+  has_eoi_assist_ = hyperv != 0 && apics_are_software();
   return {};
 }
 

@@ -21,6 +21,11 @@ class Kvm {
   // Of the memory that KVM shares with each processor's thread.
   size_t run_bytes() const { return run_bytes_; }
   unsigned max_processors() const { return max_processors_; }
+  // Whether guests should end interrupts by Hyper-V's registers of the local APIC (TLFS, "Virtual
+  // Interrupt Control"): KVM has them, with the EOI assist, which spares most ends an exit; and
+  // APICv and AVIC are off, with which no end by the APIC's own register leaves the guest, and each
+  // of these would.
+  bool has_eoi_assist() const { return has_eoi_assist_; }
 
   // What processors can be given, KVM's own leaves at 0x40000000 included.
   Result<std::vector<kvm_cpuid_entry2>> supported_cpuid() const;
@@ -32,6 +37,7 @@ class Kvm {
   Descriptor descriptor_;
   size_t run_bytes_ = 0;
   unsigned max_processors_ = 0;
+  bool has_eoi_assist_ = false;
 };
 
 // An ioctl, with its name in the error.

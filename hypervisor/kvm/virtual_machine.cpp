@@ -22,6 +22,8 @@ constexpr uint64_t nanoseconds_per_tick = 100;
 constexpr uint64_t local_apic_address = 0xfee0'0000;
 constexpr uint32_t first_synthetic_msr = 0x4000'0000;  // TLFS, "Synthetic MSRs"
 constexpr uint32_t synthetic_msr_count = 0x200;
+constexpr uint32_t first_apic_msr = 0x4000'0070;  // EOI, ICR, TPR, VP assist page
+constexpr uint32_t last_apic_msr = 0x4000'0073;
 
 constexpr uint8_t all_lines = 0xff;               // of an 8259's mask
 constexpr uint8_t hardware_triggered_strobe = 5;  // Intel 8254, "Mode Definitions"
@@ -99,13 +101,17 @@ Result<void> VirtualMachine::take_registers() const {
       KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_FILTER;
   TRY(control(descriptor_.number(), KVM_ENABLE_CAP, "KVM_CAP_X86_USER_SPACE_MSR", &to_us));
   // A bit that is clear takes the register away from KVM's own emulation.
-  std::array<uint8_t, synthetic_msr_count / 8> denied{};
+  std::array<uint8_t, synthetic_msr_count / 8> left{};
+  for (uint32_t index = first_apic_msr; kvm_.has_eoi_assist() && index <= last_apic_msr; ++index) {
+    const uint32_t bit = index - first_synthetic_msr;
+    left[bit / 8] |= uint8_t(1 << bit % 8);
+  }
   kvm_msr_filter filter{};
   filter.flags = KVM_MSR_FILTER_DEFAULT_ALLOW;
   filter.ranges[0] = {.flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE,
                       .nmsrs = synthetic_msr_count,
                       .base = first_synthetic_msr,
-                      .bitmap = denied.data()};
+                      .bitmap = left.data()};
   TRY(control(descriptor_.number(), KVM_X86_SET_MSR_FILTER, "KVM_X86_SET_MSR_FILTER", &filter));
   return {};
 }

@@ -15,7 +15,8 @@ namespace vhdkit::hypervisor {
 class VirtualMachine {
  public:
   // With local APICs and an I/O APIC of 24 pins in the kernel. Reads and writes of Hyper-V's
-  // model-specific registers, and of those that KVM does not know, come to us.
+  // model-specific registers, and of those that KVM does not know, come to us; but for those of the
+  // local APIC where KVM has the EOI assist.
   static Result<std::unique_ptr<VirtualMachine>> create(const Kvm& kvm, const GuestRam& ram);
   // With nothing but memory, for a processor that needs no more: each part takes the kernel a while
   // to make, and to take down.

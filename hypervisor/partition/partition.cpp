@@ -59,7 +59,9 @@ Result<void> Partition::create_processors() {
 Result<void> Partition::start_clock() {
   TRY_LET(const bool tsc_is_sound, machine_->start_clock());
   TRY_LET(const auto supported, parts_.kvm.supported_cpuid());
-  const Topology topology{.processor_count = unsigned(vps_.size()), .tsc_is_sound = tsc_is_sound};
+  const Topology topology{.processor_count = unsigned(vps_.size()),
+                          .tsc_is_sound = tsc_is_sound,
+                          .has_eoi_assist = parts_.kvm.has_eoi_assist()};
   for (const auto& vp : vps_) {
     TRY(vp->processor->set_cpuid(guest_cpuid(supported, vp->processor->index(), topology)));
   }
