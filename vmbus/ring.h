@@ -112,7 +112,7 @@ class RingWriter {
   std::vector<std::byte> packet_;  // as it is put together
   uint32_t write_index_;
   uint32_t published_index_;
-  uint32_t free_ = 0;           // bytes; looked for anew only when they are too few
+  uint32_t free_ = 0;           // bytes; looked for anew when too few, and after each publish()
   bool waits_for_room_ = true;  // or who wrote it before did
 };
 
