@@ -93,9 +93,13 @@ class [[nodiscard]] Task {
   };
   Awaiter operator co_await() && noexcept { return Awaiter{handle_}; }
 
-  // For the Loop and TaskGroup: start without waiting, then ask.
+  // For the Loop and TaskGroup: start without waiting, then ask, or name who is resumed at its end.
   void start() { handle_.resume(); }
   bool done() const { return handle_.done(); }
+  void set_waiter(std::coroutine_handle<> waiter) {
+    assert(!done());
+    handle_.promise().waiter = waiter;
+  }
   T take() {
     assert(done());
     if constexpr (!std::is_void_v<T>) return std::move(*handle_.promise().value);

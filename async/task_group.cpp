@@ -33,14 +33,35 @@ struct TaskGroup::Wait {
   void await_resume() noexcept {}
 };
 
+// What is left of a task that has started.
+struct TaskGroup::Rest {
+  Async<void>& task;
+  bool await_ready() noexcept { return false; }
+  void await_suspend(std::coroutine_handle<> waiter) noexcept { task.set_waiter(waiter); }
+  Result<void> await_resume() { return task.take(); }
+};
+
+// Most tasks of a busy group end at once, and need nobody who follows them.
 void TaskGroup::start(Async<void> task) {
   ++running_count_;
-  follow(*this, std::move(task));
+  task.start();
+  if (!task.done()) {
+    follow(*this, std::move(task));
+    return;
+  }
+  note(task.take());
+  { const Async<void> ended = std::move(task); }  // what it holds may outlive the group no more
+  one_ended();
 }
 
 TaskGroup::Follower TaskGroup::follow(TaskGroup& group, Async<void> task) {
-  Result<void> result = co_await std::move(task);
-  if (!result && group.first_) group.first_ = std::move(result);
+  Rest rest{task};
+  Result<void> result = co_await rest;
+  group.note(std::move(result));
+}
+
+void TaskGroup::note(Result<void> result) {
+  if (!result && first_) first_ = std::move(result);
 }
 
 void TaskGroup::one_ended() {

@@ -24,8 +24,10 @@ class TaskGroup {
 
  private:
   struct Follower;
+  struct Rest;
   struct Wait;
   static Follower follow(TaskGroup& group, Async<void> task);
+  void note(Result<void> result);
   void one_ended();
 
   size_t running_count_ = 0;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cstring>
 
 #include "support/crc32c.h"
 
@@ -10,13 +11,14 @@ namespace {
 
 template <OnDisk T>
 void put(std::vector<std::byte>& bytes, size_t at, const T& value) {
-  std::ranges::copy(bytes_of(value), bytes.begin() + ptrdiff_t(at));
+  assert(sizeof value <= bytes.size() - at);
+  std::memcpy(bytes.data() + at, &value, sizeof value);
 }
 
 template <size_t size>
 std::array<std::byte, size> cut(std::span<const std::byte> bytes, size_t at) {
   std::array<std::byte, size> part;
-  std::ranges::copy(bytes.subspan(at, size), part.begin());
+  std::memcpy(part.data(), bytes.subspan(at, size).data(), size);
   return part;
 }
 

@@ -13,8 +13,13 @@ constexpr size_t worthwhile_bytes = 4 * step_bytes;
 
 }  // namespace
 
-MemoryAhead::MemoryAhead(std::span<std::byte> memory) : memory_(memory) {
-  if (memory.size() >= worthwhile_bytes) thread_ = std::thread([this] { take(); });
+MemoryAhead::MemoryAhead(std::span<std::byte> memory, const std::function<void()>& begin)
+    : memory_(memory) {
+  if (memory.size() < worthwhile_bytes) return;
+  thread_ = std::thread([this, begin] {
+    begin();
+    take();
+  });
 }
 
 MemoryAhead::~MemoryAhead() {

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <functional>
 #include <span>
 #include <thread>
 
@@ -12,7 +13,9 @@ namespace vhdkit::hypervisor {
 // fills it from its beginning meets it halfway, and waits for half of the pages to be cleared.
 class MemoryAhead {
  public:
-  explicit MemoryAhead(std::span<std::byte> memory);
+  // begin: called on the thread before anything else.
+  explicit MemoryAhead(
+      std::span<std::byte> memory, const std::function<void()>& begin = [] {});
   MemoryAhead(const MemoryAhead&) = delete;
   MemoryAhead& operator=(const MemoryAhead&) = delete;
   ~MemoryAhead();

@@ -8,6 +8,7 @@
 #include <cassert>
 #include <cstring>
 
+#include "hypervisor/boot/platform.h"
 #include "hypervisor/hyperv/cpuid.h"
 #include "hypervisor/partition/firmware_call.h"
 #include "hypervisor/sandbox/sandbox.h"
@@ -23,6 +24,15 @@ uint32_t value_of(std::span<const std::byte> bytes) {
   uint32_t value = 0;
   std::memcpy(&value, bytes.data(), bytes.size());
   return value;
+}
+
+// What loaders do all the time. A kernel may write to its console first of all, too, but it lets
+// interrupts in only after it has asked for a register or for the time.
+bool is_loaders_own(const kvm_run& exit) {
+  if (exit.exit_reason != KVM_EXIT_IO) return false;
+  const uint16_t port = exit.io.port;
+  return port == bios_port ||
+         (port >= platform::com1_port && port < platform::com1_port + platform::com1_port_count);
 }
 
 }  // namespace
@@ -226,7 +236,8 @@ void Partition::run(Vp& vp) {
 void Partition::handle_exit(Vp& vp) {
   Processor& processor = *vp.processor;
   kvm_run& exit = processor.exit();
-  if (processor.index() == 0 && firmware_is_in_charge_) look_for_kernel(processor);
+  if (processor.index() == 0 && firmware_is_in_charge_ && !is_loaders_own(exit))
+    look_for_kernel(processor);
   switch (exit.exit_reason) {
     case KVM_EXIT_IO: {
       const bool is_call = exit.io.port == hypercall_port;

@@ -20,6 +20,9 @@ namespace {
 // Hyper-V gives a controller one channel for each processor, and not more than these.
 constexpr unsigned max_channels = 8;
 
+// At each end of the memory, for a boot loader.
+constexpr uint64_t max_bytes_ahead = uint64_t{64} << 20;
+
 // How long a pause waits for the processors.
 constexpr std::chrono::seconds patience{5};
 
@@ -155,6 +158,7 @@ Result<Ending> Machine::run() {
   for (;;) {
     TRY_LET(Ending ending, run_once());
     if (!starts_again(ending)) return ending;
+    ahead_.clear();
     TRY(ram_->clear());
     begin_loading();
   }
@@ -222,11 +226,22 @@ Result<Entry> Machine::load_boot_loader(const Ports& ports) {
 
 // Beside whatever else has to be done before the guest runs.
 void Machine::begin_loading() {
-  if (plan_.kernel.empty()) return;
+  if (plan_.kernel.empty()) return take_memory_ahead();
   loading_ = std::async(std::launch::async, [this] {
     enter(ThreadKind::loader);
     return load_kernel_file();
   });
+}
+
+// A loader puts the kernel at the low end of the memory and the initrd at the high one. It moves
+// more than it has loaded: the guest reads pages there that nobody has written, and what the host's
+// kernel has to give for a huge one of those are small ones, each at a fault of its own.
+void Machine::take_memory_ahead() {
+  const GuestRam::Region& low = ram_->regions().front();
+  const uint64_t length = std::min(max_bytes_ahead, low.byte_count / 4);
+  for (const uint64_t address : {low.address, low.end() - length})
+    ahead_.push_back(std::make_unique<MemoryAhead>(ram_->range(address, length),
+                                                   [] { enter(ThreadKind::loader); }));
 }
 
 Result<Entry> Machine::load_kernel_file() {

@@ -6,6 +6,7 @@
 
 #include "hypervisor/bios/bios.h"
 #include "hypervisor/control/controls.h"
+#include "hypervisor/kvm/memory_ahead.h"
 #include "hypervisor/partition/partition.h"
 #include "hypervisor/runner/console.h"
 #include "hypervisor/runner/guest_services.h"
@@ -83,6 +84,7 @@ class Machine final : public Controls {
   Result<Ending> run_once();
   Result<Ending> run(Partition& partition, const Ports& ports);
   void begin_loading();
+  void take_memory_ahead();
   Result<Entry> load_kernel_file();
   Result<Entry> load_boot_loader(const Ports& ports);
   void end(Ending ending);
@@ -110,8 +112,9 @@ class Machine final : public Controls {
   std::unique_ptr<Storage> storage_;
   bool has_run_ = false;
   std::future<Result<Entry>> loading_;  // of the next power-on's kernel; waits for it when it goes
-  std::unique_ptr<GuestServices> services_;  // on the storage's bus
-  std::unique_ptr<Bios> bios_;               // of the power-on; null where a kernel is loaded
+  std::vector<std::unique_ptr<MemoryAhead>> ahead_;  // for a boot loader
+  std::unique_ptr<GuestServices> services_;          // on the storage's bus
+  std::unique_ptr<Bios> bios_;  // of the power-on; null where a kernel is loaded
 
   // A command from outside, or switching off: one at a time. Taken before mutex_.
   std::mutex operation_;
