@@ -14,8 +14,7 @@ namespace vhdkit::hypervisor {
 class MemoryAhead {
  public:
   // begin: called on the thread before anything else.
-  explicit MemoryAhead(
-      std::span<std::byte> memory, const std::function<void()>& begin = [] {});
+  explicit MemoryAhead(std::span<std::byte> memory, const std::function<void()>& begin = [] {});
   MemoryAhead(const MemoryAhead&) = delete;
   MemoryAhead& operator=(const MemoryAhead&) = delete;
   ~MemoryAhead();
