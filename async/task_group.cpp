@@ -50,7 +50,9 @@ void TaskGroup::start(Async<void> task) {
     return;
   }
   note(task.take());
-  { const Async<void> ended = std::move(task); }  // what it holds may outlive the group no more
+  {
+    const Async<void> ended = std::move(task);
+  }  // what it holds may outlive the group no more
   one_ended();
 }
 

@@ -40,6 +40,18 @@ TEST_CASE("memory is there before it is written to, from the end on, and is all 
   CHECK(std::ranges::all_of(memory, [](std::byte value) { return value == std::byte{0}; }));
 }
 
+TEST_CASE("its thread begins with what it is told to") {
+  const auto ram = GuestRam::create(16 * mib, GuestRam::Pages::small);
+  REQUIRE(ram);
+  std::thread::id thread;
+  {
+    const MemoryAhead ahead((*ram)->range(0, 8 * mib),
+                            [&] { thread = std::this_thread::get_id(); });
+  }
+  CHECK(thread != std::thread::id());
+  CHECK(thread != std::this_thread::get_id());
+}
+
 TEST_CASE("what is written meanwhile stays") {
   const auto ram = GuestRam::create(64 * mib);
   REQUIRE(ram);
