@@ -1,6 +1,12 @@
 #include "async/task_group.h"
 
 namespace vhdkit::async {
+namespace {
+
+// Of a task that has ended, and that is gone afterwards: what it holds may not outlive its group.
+Result<void> outcome_of(Async<void> task) { return task.take(); }
+
+}  // namespace
 
 // A coroutine that nobody awaits: it frees its own frame, then tells the group, which may be gone
 // afterwards.
@@ -49,10 +55,7 @@ void TaskGroup::start(Async<void> task) {
     follow(*this, std::move(task));
     return;
   }
-  note(task.take());
-  {
-    const Async<void> ended = std::move(task);
-  }  // what it holds may outlive the group no more
+  note(outcome_of(std::move(task)));
   one_ended();
 }
 
