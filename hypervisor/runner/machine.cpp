@@ -1,6 +1,7 @@
 #include "hypervisor/runner/machine.h"
 
 #include <fmt/format.h>
+#include <sched.h>
 
 #include <algorithm>
 
@@ -51,6 +52,13 @@ Json json_of(const std::optional<Confinement>& confinement) {
   return {
       {"filters", confinement->has_filters},
       {"landlock", confinement->landlock_version ? Json(*confinement->landlock_version) : Json()}};
+}
+
+// Of the machine that we are on, those that we may use.
+unsigned own_processor_count() {
+  cpu_set_t set;
+  // A set that is too small for the machine is of one that has enough.
+  return sched_getaffinity(0, sizeof set, &set) == 0 ? unsigned(CPU_COUNT(&set)) : CPU_SETSIZE;
 }
 
 // The pin of the I/O APIC that the serial port is connected to.
@@ -133,10 +141,12 @@ Result<void> Machine::create_parts() {
   const unsigned channels = std::min(vp_count, max_channels);
   // An image belongs to one worker: more workers than images would only hand requests over.
   const auto images = unsigned(std::max<size_t>(plan_.disks.size(), 1));
+  // The guest's processors want to run, too.
+  const unsigned share = std::max(own_processor_count() / 2, 1U);
   TRY_LET(storage_, Storage::create(*ram_, *synic_,
                                     {.controller_count = plan_.controller_count,
                                      .sub_channel_count = channels - 1,
-                                     .worker_count = std::min(channels, images),
+                                     .worker_count = std::min({channels, images, share}),
                                      .undo = plan_.undo,
                                      .log = voices_.warn,
                                      .tell = voices_.tell}));
