@@ -244,8 +244,8 @@ void Machine::begin_loading() {
 }
 
 // A loader puts the kernel at the low end of the memory and the initrd at the high one. It moves
-// more than it has loaded: the guest reads pages there that nobody has written, and what the host's
-// kernel has to give for a huge one of those are small ones, each at a fault of its own.
+// more than it has loaded, and so reads pages that nobody has written: there the host's kernel maps
+// a huge page of zeroes, and gives small ones, each at a fault of its own, once they are written.
 void Machine::take_memory_ahead() {
   const GuestRam::Region& low = ram_->regions().front();
   const uint64_t length = std::min(max_bytes_ahead, low.byte_count / 4);

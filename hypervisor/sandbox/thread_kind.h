@@ -7,7 +7,7 @@ namespace vhdkit::hypervisor {
 
 enum class ThreadKind : uint8_t {
   main,       // makes machines and their processors, and waits
-  loader,     // reads a kernel, and unpacks it
+  loader,     // reads a kernel and unpacks it, or has memory given for one
   processor,  // runs the guest
   storage,    // opens images, and moves what is in them
   bus,        // VMBus, and the integration services
