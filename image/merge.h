@@ -37,9 +37,10 @@ struct MergeReport {
 // before anybody else gets it as a parent: so what cannot be made good again comes last.
 //
 // As VHDX, `into` has the child's identity in the end, [MS-VHDX] 2.6.2.6.3: it has its content. All
-// images are locked against everybody else meanwhile. If other images have `into` or one between as
-// their parent, as far as they can be known (known_children()), this is refused: they would be
-// lost.
+// images are locked against everybody else meanwhile, but for a moment before a larger `into` loses
+// its end: whoever opens it then makes this end with Errc::busy, and nothing is lost. If other
+// images have `into` or one between as their parent, as far as they can be known
+// (known_children()), this is refused: they would be lost.
 //
 // Errors, with nothing changed: invalid_argument (no parent; `into` not in the chain; other
 // children); unsupported (`into` cannot be written, or not get that size); busy; as Image::open().

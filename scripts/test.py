@@ -87,12 +87,22 @@ def step_lint():
     return tally
 
 
-def build(name, *options):
-    log = LOGS / f"{name.replace(' ', '-')}.log"
-    passed = run_logged(["./dev", "build", *options], log) == 0
-    if not passed:
-        show_tail(log)
-    return one_case(name, passed)
+class Build:
+    """A build, running since it was made; step() waits for its end."""
+
+    def __init__(self, name, *options, niceness=0):
+        self.name = name
+        self.log = LOGS / f"{name.replace(' ', '-')}.log"
+        command = ["nice", "-n", str(niceness), "./dev", "build", *options]
+        with open(self.log, "wb") as output:
+            self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output,
+                                            stderr=subprocess.STDOUT)
+
+    def step(self):
+        passed = self.process.wait() == 0
+        if not passed:
+            show_tail(self.log)
+        return one_case(self.name, passed)
 
 
 DOCTEST_SUMMARY = re.compile(
@@ -213,17 +223,21 @@ def timed(title, step, *arguments):
 def run_steps():
     total = Tally()
     total.add(timed("lint", step_lint))
-    gcc = timed("g++ build", build, "g++ build", "--werror")
+    gcc = timed("g++ build", Build("g++ build", "--werror").step)
     total.add(gcc)
     if not gcc.failed:
         total.add(timed("tests, g++", step_programs, BUILD))
+    # The programs' cases come one after another and leave a processor free.
+    clang_build = Build("clang-19 build", "--sanitize", "--werror", niceness=19)
+    if not gcc.failed:
         total.add(timed("tests of the programs", step_pytest, "pytest", "tests", f"--ignore={GUESTS}"))
+    clang = timed("clang-19 build, sanitizers", clang_build.step)
+    total.add(clang)
+    if not gcc.failed:
         # Apart: the machine in which guests run takes a processor as long as it is there.
         # In an emulated machine a processor of a guest is lost now and then, whoever runs the guest: a case that fails
         # gets another machine, and is named. One that fails each time has failed.
         total.add(timed("guests", step_pytest, "guests", GUESTS, *ANOTHER_MACHINE))
-    clang = timed("clang-19 build, sanitizers", build, "clang-19 build", "--sanitize", "--werror")
-    total.add(clang)
     if not clang.failed:
         total.add(timed("tests, sanitizers", step_programs, SANITIZED))
         total.add(timed(f"fuzzers, {FUZZ_SECONDS} s each", step_fuzz))
