@@ -2,7 +2,7 @@
 
 Both look alike from here: they see this machine's files at the same paths, and an agent (agent.py) in them starts the
 programs. The emulated one has a stock Debian kernel and kvm-amd; it may write below one folder and sees the rest
-read-only, through virtio-fs. Time in there is five to twenty times slower and not comparable with time out here.
+read-only and as it was when it first looked, through virtio-fs. Time in there is five to twenty times slower and not comparable with time out here.
 """
 import base64
 import json
@@ -186,29 +186,32 @@ def qemu_words(folder, kernel, initrd, work, memory):
             "-smp", str(PROCESSORS), "-m", memory,
             "-object", f"memory-backend-memfd,id=ram,size={memory},share=on",
             "-serial", f"file:{folder / 'console'}",
-            "-chardev", f"socket,id=files,path={folder / 'files'}",
-            "-device", "vhost-user-fs-pci,chardev=files,tag=host,queue-size=1024",
+            *file_server_words(folder, "host"), *file_server_words(folder, "work"),
             "-chardev", f"socket,id=agent,path={folder / 'agent'}",
             "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=vhdkit",
             "-kernel", str(kernel), "-initrd", str(initrd),
             "-append", f"console=ttyS0 quiet panic=-1 tsc=reliable vhdkit.work={work} vhdkit.agent={HERE / 'agent.py'}"]
 
 
+def file_server_words(folder, tag):
+    return ["-chardev", f"socket,id={tag},path={folder / tag}",
+            "-device", f"vhost-user-fs-pci,chardev={tag},tag={tag},queue-size=1024"]
+
+
 def dying_with_us(*words):
     return [need("setpriv"), "--pdeathsig", "KILL", *words]
 
 
-def start_file_server(folder):
-    """virtiofsd for all of this machine's files. It asks for every attribute anew: both sides change files."""
-    server = need("/usr/lib/qemu/virtiofsd")
-    process = subprocess.Popen(dying_with_us(server, f"--socket-path={folder / 'files'}", "-o", "source=/", "-o",
-                                             "cache=auto,timeout=0,sandbox=chroot", "--thread-pool-size=2"),
-                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                               stderr=open(folder / "virtiofsd", "wb"))
+def start_file_server(folder, tag, source, caching):
+    """virtiofsd for what is below source, by the name tag."""
+    server, log = need("/usr/lib/qemu/virtiofsd"), folder / f"{tag}.log"
+    process = subprocess.Popen(dying_with_us(server, f"--socket-path={folder / tag}", "-o", f"source={source}", "-o",
+                                             f"{caching},sandbox=chroot", "--thread-pool-size=2"),
+                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=open(log, "wb"))
     deadline = time.monotonic() + 20
-    while not (folder / "files").exists():
+    while not (folder / tag).exists():
         if process.poll() is not None or time.monotonic() > deadline:
-            raise Unavailable(f"virtiofsd: {(folder / 'virtiofsd').read_text()}")
+            raise Unavailable(f"virtiofsd: {log.read_text()}")
         time.sleep(0.02)
     return process
 
@@ -233,7 +236,10 @@ def emulated_machine(work, memory=MEMORY):
             listener.bind(str(folder / "agent"))
             listener.listen()
             listener.settimeout(20)
-            processes.append(start_file_server(folder))
+            # Programs stay as they are while the machine is there, and lie in its memory once they were read.
+            processes.append(start_file_server(folder, "host", "/", "cache=always"))
+            # Both sides change these.
+            processes.append(start_file_server(folder, "work", work, "cache=auto,timeout=0"))
             words = dying_with_us(*qemu_words(folder, kernel.image, initrd, work, memory))
             processes.append(subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                               stderr=open(folder / "qemu", "wb")))
@@ -247,7 +253,7 @@ def emulated_machine(work, memory=MEMORY):
         machine.start(PYTHON, HERE / "hold_kvm.py").expect("held", START_SECONDS)
         return machine
     except (OSError, Unavailable) as error:
-        said = "".join((folder / name).read_text(errors="replace") for name in ("console", "qemu", "virtiofsd")
+        said = "".join((folder / name).read_text(errors="replace") for name in ("console", "qemu", "host.log", "work.log")
                        if (folder / name).exists())
         clean_up()
         raise Unavailable(f"no emulated machine: {error}\n{said}") from error

@@ -1,6 +1,7 @@
 #!/bin/sh
-# The first program of the emulated machine. The outside's files are at /host, the ones of vhdkit.work= to be written
-# too; everything else runs in there, with this machine's own /dev, /proc, /sys and /run.
+# The first program of the emulated machine. The outside's files are at /host, as they were when they were first read;
+# those of vhdkit.work= change and can be written. Everything else runs in there, with this machine's own /dev, /proc,
+# /sys and /run.
 export PATH=/usr/bin:/usr/sbin
 mount -t devtmpfs dev /dev
 mount -t proc proc /proc
@@ -26,8 +27,8 @@ for word in $(cat /proc/cmdline); do
 done
 
 mount -t virtiofs host /host || fail "the outside's files"
-mount --bind "/host$work" "/host$work" || fail "$work"
-mount -o remount,bind,ro /host || fail "the outside's files, read-only"
+mount -o remount,ro /host || fail "the outside's files, read-only"
+mount -t virtiofs work "/host$work" || fail "$work"
 mount -t proc proc /host/proc
 mount -t sysfs sys /host/sys
 mount -t debugfs debug /host/sys/kernel/debug
