@@ -2,7 +2,8 @@
 
 Both look alike from here: they see this machine's files at the same paths, and an agent (agent.py) in them starts the
 programs. The emulated one has a stock Debian kernel and kvm-amd; it may write below one folder and sees the rest
-read-only and as it was when it first looked, through virtio-fs. Time in there is five to twenty times slower and not comparable with time out here.
+read-only and as it was when it first looked, through virtio-fs. Time in there is five to twenty times slower and not
+comparable with time out here.
 """
 import base64
 import json
