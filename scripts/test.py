@@ -69,11 +69,16 @@ def show_tail(log):
     say(f"    (all of it: {log.relative_to(ROOT)})")
 
 
+def start_logged(command, log, environment=None):
+    """The process; both its outputs go to the log."""
+    with open(log, "wb") as output:
+        return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                                env={**os.environ, **(environment or {})})
+
+
 def run_logged(command, log, environment=None):
     """The exit code; both outputs go to the log."""
-    with open(log, "wb") as output:
-        return subprocess.run(command, cwd=ROOT, check=False, stdin=subprocess.DEVNULL, stdout=output,
-                              stderr=subprocess.STDOUT, env={**os.environ, **(environment or {})}).returncode
+    return start_logged(command, log, environment).wait()
 
 
 # --- steps: each returns a Tally ---
@@ -93,10 +98,7 @@ class Build:
     def __init__(self, name, *options, niceness=0):
         self.name = name
         self.log = LOGS / f"{name.replace(' ', '-')}.log"
-        command = ["nice", "-n", str(niceness), "./dev", "build", *options]
-        with open(self.log, "wb") as output:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output,
-                                            stderr=subprocess.STDOUT)
+        self.process = start_logged(["nice", "-n", str(niceness), "./dev", "build", *options], self.log)
 
     def step(self):
         passed = self.process.wait() == 0
