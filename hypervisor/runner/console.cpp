@@ -1,10 +1,10 @@
 #include "hypervisor/runner/console.h"
 
 #include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -22,6 +22,9 @@ namespace {
 constexpr std::string_view socket_prefix = "unix:";
 constexpr size_t max_typed_bytes = size_t{64} << 10;
 constexpr auto pause_without_descriptors = std::chrono::milliseconds(100);
+// After something was written, what is said meanwhile is collected: people do not see it, and a
+// menu drawn byte by byte comes in a few pieces.
+constexpr auto pause_between_pieces = std::chrono::milliseconds(4);
 
 constexpr std::string_view help =
     "\r\nCtrl-A p  ask the guest to power off\r\n"
@@ -51,6 +54,20 @@ Result<std::shared_ptr<Descriptor>> duplicate(int stream, const char* name) {
   return copy;
 }
 
+// Whoever writes to a terminal or a pipe may not be alone, and find it full though it was ready.
+// Writes that do not wait need a description of our own: the one that we were given is shared.
+Result<std::shared_ptr<Descriptor>> standard_output() {
+  struct stat state{};
+  const bool may_wait =
+      fstat(STDOUT_FILENO, &state) == 0 && (S_ISCHR(state.st_mode) || S_ISFIFO(state.st_mode));
+  if (may_wait) {
+    auto own = std::make_shared<Descriptor>(
+        open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+    if (own->is_open()) return own;
+  }
+  return duplicate(STDOUT_FILENO, "standard output");
+}
+
 }  // namespace
 
 Result<void> parse_console(const std::string& text, ConsoleOptions& options) {
@@ -76,12 +93,12 @@ Result<std::unique_ptr<Console>> Console::open(const ConsoleOptions& options,
 
 Result<void> Console::take_ends() {
   TRY_LET(wake_event_, new_event());
-  TRY_LET(hurry_event_, new_event());
-  connect(nullptr);
   if (!options_.log_path.empty()) {
-    log_ = Descriptor(
+    auto log = std::make_shared<Descriptor>(
         ::open(options_.log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
-    if (!log_.is_open()) return fail_errno(errno, options_.log_path);
+    if (!log->is_open() || fcntl(log->number(), F_SETFL, O_APPEND | O_NONBLOCK) != 0)
+      return fail_errno(errno, options_.log_path);
+    log_ = Outlet(std::move(log));
   }
   if (options_.where == ConsoleOptions::Where::socket) {
     TRY_LET(listener_,
@@ -89,7 +106,8 @@ Result<void> Console::take_ends() {
   }
   if (options_.where == ConsoleOptions::Where::stdio) {
     TRY_LET(input_, duplicate(STDIN_FILENO, "standard input"));
-    TRY_LET(output_, duplicate(STDOUT_FILENO, "standard output"));
+    TRY_LET(auto output, standard_output());
+    output_ = Outlet(std::move(output));
     is_at_terminal_ = isatty(STDIN_FILENO) != 0;
   }
   return {};
@@ -128,15 +146,16 @@ Console::~Console() {
 }
 
 void Console::connect(SerialGuest* guest) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   guest_ = guest;
-  if (guest == nullptr) {
-    raise_event(hurry_event_);
-  } else {
-    if (options_.where == ConsoleOptions::Where::stdio && !terminal_) terminal_.emplace();
-    lower_event(hurry_event_);
-    wake();
-  }
+  if (guest != nullptr && options_.where == ConsoleOptions::Where::stdio && !terminal_)
+    terminal_.emplace();
+  log_.ask_again();
+  output_.ask_again();
+  wake();
+  has_changed_.notify_all();
+  if (guest == nullptr && thread_.joinable())
+    has_changed_.wait(lock, [this] { return has_said_all(); });
 }
 
 void Console::wake() const { raise_event(wake_event_); }
@@ -144,77 +163,117 @@ void Console::wake() const { raise_event(wake_event_); }
 // --- what the guest says ---
 
 void Console::write(std::span<const std::byte> bytes) {
-  if (log_.is_open()) (void)send(log_, bytes);
-  const Peer peer = output();
-  if (peer != nullptr && !send(*peer, bytes)) lose(peer);
-}
-
-// False: nobody reads it, and never will.
-bool Console::send(const Descriptor& reader, std::span<const std::byte> bytes) const {
-  while (!bytes.empty() && is_ready(reader)) {
-    // A pipe that is ready takes so much without waiting.
-    const auto piece = bytes.first(std::min(bytes.size(), size_t{PIPE_BUF}));
-    const ssize_t count = ::write(reader.number(), piece.data(), piece.size());
-    if (count < 0 && errno != EINTR && errno != EAGAIN) return false;
-    if (count > 0) bytes = bytes.subspan(size_t(count));
+  std::unique_lock lock(mutex_);
+  while (!bytes.empty()) {
+    has_changed_.wait(lock, [this] { return !is_full() || (guest_ == nullptr && has_said_all()); });
+    // Full, where nobody waits any more: who has room gets as much as that.
+    const auto piece = is_full() ? bytes : bytes.first(std::min(bytes.size(), room()));
+    log_.keep(piece);
+    output_.keep(piece);
+    bytes = bytes.subspan(piece.size());
+    if (looks_again_ && !is_full()) continue;
+    looks_again_ = true;
+    wake();
   }
-  return true;
 }
 
-Console::Peer Console::output() const {
+size_t Console::room() const { return std::min(log_.room(), output_.room()); }
+
+bool Console::is_full() const { return room() == 0; }
+
+bool Console::has_said_all() const { return log_.has_said_all() && output_.has_said_all(); }
+
+void Console::speak() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (guest_ != nullptr && !is_full() && Clock::now() < quiet_until_) return;
+  }
+  write_out(log_);
+  write_out(output_);
+}
+
+// Nobody else writes, and what is kept meanwhile comes behind.
+void Console::write_out(Outlet& outlet) {
+  std::array<std::byte, Outlet::max_waiting_bytes> bytes;
+  size_t length = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!outlet.can_write()) return;
+    length = outlet.waiting().size();
+    std::ranges::copy(outlet.waiting(), bytes.begin());
+  }
+  const ssize_t count = ::write(outlet.reader()->number(), bytes.data(), length);
+  const bool is_gone = count < 0 && errno != EINTR && errno != EAGAIN;
   const std::lock_guard lock(mutex_);
-  return output_;
-}
-
-// Waits until it takes something. False: nobody may wait any more, and it takes nothing now.
-bool Console::is_ready(const Descriptor& reader) const {
-  std::array<pollfd, 2> events{pollfd{.fd = reader.number(), .events = POLLOUT, .revents = 0},
-                               pollfd{.fd = hurry_event_.number(), .events = POLLIN, .revents = 0}};
-  while (poll(events.data(), events.size(), -1) < 0 && errno == EINTR) {
+  if (is_gone) {
+    outlet = Outlet();
+  } else {
+    outlet.drop(size_t(std::max<ssize_t>(count, 0)));
   }
-  return events[0].revents != 0;
+  quiet_until_ = Clock::now() + pause_between_pieces;
+  has_changed_.notify_all();
 }
 
 void Console::lose(const Peer& peer) {
   const std::lock_guard lock(mutex_);
-  if (output_ == peer) output_ = nullptr;
+  if (output_.reader() == peer) output_ = Outlet();
+  has_changed_.notify_all();
 }
 
 // --- what is typed ---
 
 void Console::run() {
   for (;;) {
-    wait_for_input();
-    lower_event(wake_event_);
+    const bool is_called = wait();
     {
       const std::lock_guard lock(mutex_);
       if (is_over_) return;
     }
     deliver();
-    Peer peer;
-    {
-      const std::lock_guard lock(mutex_);
-      peer = input_;
-    }
-    if (peer == nullptr && listener_.is_open()) {
-      accept_client();
-    } else if (peer != nullptr && may_read()) {
-      read_from(peer);
-    }
+    if (is_called) hear();
+    speak();
   }
 }
 
-void Console::wait_for_input() {
-  std::array<pollfd, 2> events{pollfd{.fd = wake_event_.number(), .events = POLLIN, .revents = 0},
+// Whether somebody has typed, or connects.
+bool Console::wait() {
+  std::array<pollfd, 4> events{pollfd{.fd = wake_event_.number(), .events = POLLIN, .revents = 0},
                                pollfd{.fd = -1, .events = POLLIN, .revents = 0}};
+  if (input_ != nullptr && may_read())
+    events[1].fd = input_->number();
+  else if (input_ == nullptr && listener_.is_open())
+    events[1].fd = listener_.number();
+  std::chrono::milliseconds time{};
   {
     const std::lock_guard lock(mutex_);
-    if (input_ != nullptr && may_read())
-      events[1].fd = input_->number();
-    else if (input_ == nullptr && listener_.is_open())
-      events[1].fd = listener_.number();
+    events[2] = log_.question();
+    events[3] = output_.question();
+    time = patience();
+    looks_again_ = time.count() >= 0;
   }
-  poll(events.data(), events.size(), -1);
+  if (poll(events.data(), events.size(), int(time.count())) < 0) return false;
+  if (events[0].revents != 0) lower_event(wake_event_);
+  const std::lock_guard lock(mutex_);
+  log_.hear(events[2]);
+  output_.hear(events[3]);
+  has_changed_.notify_all();
+  return events[1].revents != 0;
+}
+
+// How long there is nothing to be done unless something happens; negative: for ever.
+std::chrono::milliseconds Console::patience() {
+  constexpr std::chrono::milliseconds none{0};
+  constexpr std::chrono::milliseconds without_end{-1};
+  if (!log_.is_known() || !output_.is_known()) return none;
+  const auto now = Clock::now();
+  if (guest_ != nullptr && !is_full() && now < quiet_until_)
+    return std::chrono::ceil<std::chrono::milliseconds>(quiet_until_ - now);
+  return log_.can_write() || output_.can_write() ? none : without_end;
+}
+
+void Console::hear() {
+  if (input_ != nullptr) return read_from(Peer(input_));
+  accept_client();
 }
 
 void Console::accept_client() {
@@ -226,19 +285,17 @@ void Console::accept_client() {
       std::this_thread::sleep_for(pause_without_descriptors);
     return;
   }
+  input_ = client;
   const std::lock_guard lock(mutex_);
-  input_ = output_ = std::move(client);
+  output_ = Outlet(std::move(client));
 }
 
 void Console::read_from(const Peer& peer) {
-  pollfd event{.fd = peer->number(), .events = POLLIN, .revents = 0};
-  if (poll(&event, 1, 0) <= 0) return;
   std::array<std::byte, 256> buffer;
   const ssize_t count = read(peer->number(), buffer.data(), buffer.size());
   if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (count <= 0) {
     if (listener_.is_open()) lose(peer);
-    const std::lock_guard lock(mutex_);
     input_ = nullptr;
     return;
   }

@@ -1,6 +1,8 @@
 // The host's end of the guest's serial line: a terminal, a pipe, a socket, or nobody.
 #pragma once
 
+#include <chrono>
+#include <condition_variable>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -11,6 +13,7 @@
 
 #include "hypervisor/devices/serial_line.h"
 #include "hypervisor/runner/escapes.h"
+#include "hypervisor/runner/outlet.h"
 #include "hypervisor/runner/raw_terminal.h"
 #include "support/descriptor.h"
 #include "support/result.h"
@@ -34,8 +37,9 @@ struct ConsoleWishes {
 };
 
 // Thread-safe. A socket has one client at a time, and further ones wait; while there is none, what
-// the guest says is lost, as it is where standard output was closed. A reader that is slow holds
-// the guest's processor up while that speaks. Keys that the guest does not read wait, up to 64 KiB
+// the guest says is lost, as it is where standard output was closed. A reader that takes nothing
+// holds the guest's processor up while that speaks; what one takes it gets within milliseconds, in
+// as few pieces as that allows. Keys that the guest does not read wait, up to 64 KiB
 // of them: more is not read from a pipe or a socket, and lost from a terminal, where Ctrl-A x must
 // be heard whatever the guest does.
 class Console final : public SerialHost {
@@ -44,12 +48,12 @@ class Console final : public SerialHost {
   // log, the streams), naming which.
   static Result<std::unique_ptr<Console>> open(const ConsoleOptions& options, ConsoleWishes wishes);
   ~Console() override;
-  // Begins to read, on a thread of its own. Once.
+  // Begins to read and to write, on a thread of its own. Once.
   void begin();
 
-  // Who gets what is typed from now on; null: nobody, and nobody waits any more for a slow reader.
-  // The guest's end lives until the next call. A terminal belongs to the guest from the first one
-  // on.
+  // Who gets what is typed from now on; null: nobody, and nobody waits any more for a slow reader,
+  // but what readers take of what was said is with them when this returns. The guest's end lives
+  // until the next call. A terminal belongs to the guest from the first one on.
   void connect(SerialGuest* guest);
 
   // As parse_console() takes it.
@@ -60,13 +64,16 @@ class Console final : public SerialHost {
 
  private:
   using Peer = std::shared_ptr<Descriptor>;
+  using Clock = std::chrono::steady_clock;
 
   Console(ConsoleOptions options, ConsoleWishes wishes)
       : options_(std::move(options)), wishes_(std::move(wishes)) {}
   Result<void> take_ends();
 
   void run();
-  void wait_for_input();
+  bool wait();
+  std::chrono::milliseconds patience();
+  void hear();
   void accept_client();
   void read_from(const Peer& peer);
   void keep_typed(std::span<const std::byte> bytes);
@@ -75,24 +82,30 @@ class Console final : public SerialHost {
   void lose(const Peer& peer);
   void wake() const;
 
-  Peer output() const;
-  bool send(const Descriptor& reader, std::span<const std::byte> bytes) const;
-  bool is_ready(const Descriptor& reader) const;
+  void speak();
+  void write_out(Outlet& outlet);
+  size_t room() const;
+  bool is_full() const;
+  bool has_said_all() const;
 
   ConsoleOptions options_;
   ConsoleWishes wishes_;
-  Descriptor wake_event_;   // for the thread
-  Descriptor hurry_event_;  // for writers: readable while nobody is connected
+  Descriptor wake_event_;  // for the thread
   Descriptor listener_;
-  Descriptor log_;
   bool is_at_terminal_ = false;
   std::optional<RawTerminal> terminal_;
-  Escapes escapes_;               // of the thread
-  std::vector<std::byte> typed_;  // of the thread: what the guest has had no room for
+
+  // Of the thread.
+  Peer input_;  // null: nobody, or at its end
+  Escapes escapes_;
+  std::vector<std::byte> typed_;  // what the guest has had no room for
+  Clock::time_point quiet_until_;
 
   mutable std::mutex mutex_;
-  Peer input_;   // null: nobody, or at its end
-  Peer output_;  // null: nobody
+  std::condition_variable has_changed_;  // of what is said
+  Outlet log_;
+  Outlet output_;
+  bool looks_again_ = false;  // the thread, at what is said, before anybody wakes it
   SerialGuest* guest_ = nullptr;
   bool is_over_ = false;
   std::thread thread_;
