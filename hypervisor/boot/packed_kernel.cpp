@@ -13,7 +13,7 @@ std::optional<UnpackedKernel> unpack_kernel(std::span<const std::byte> payload,
   const auto unpacked_bytes = load<le32>(payload, packed_bytes);
   if (!unpacked_bytes || *unpacked_bytes > room.size()) return std::nullopt;
   const auto file = room.first(*unpacked_bytes);
-  const MemoryAhead ahead(file);
+  const MemoryAhead ahead({file});
   if (!unpack(payload.first(packed_bytes), file) || !is_elf_file(file)) return std::nullopt;
   auto elf = read_elf_file(file);
   if (!elf) return std::nullopt;

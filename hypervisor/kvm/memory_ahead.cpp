@@ -13,12 +13,14 @@ constexpr size_t worthwhile_bytes = 4 * step_bytes;
 
 }  // namespace
 
-MemoryAhead::MemoryAhead(std::span<std::byte> memory, const std::function<void()>& begin)
-    : memory_(memory) {
-  if (memory.size() < worthwhile_bytes) return;
+MemoryAhead::MemoryAhead(Pieces pieces, const std::function<void()>& begin)
+    : pieces_(std::move(pieces)) {
+  std::erase_if(pieces_,
+                [](std::span<std::byte> piece) { return piece.size() < worthwhile_bytes; });
+  if (pieces_.empty()) return;
   thread_ = std::thread([this, begin] {
     begin();
-    take();
+    for (const auto piece : pieces_) take(piece);
   });
 }
 
@@ -27,16 +29,16 @@ MemoryAhead::~MemoryAhead() {
   if (thread_.joinable()) thread_.join();
 }
 
-void MemoryAhead::take() {
-  while (!is_over_ && memory_.size() >= step_bytes) {
-    const auto end = reinterpret_cast<uintptr_t>(memory_.data() + memory_.size());
+void MemoryAhead::take(std::span<std::byte> memory) const {
+  while (!is_over_ && memory.size() >= step_bytes) {
+    const auto end = reinterpret_cast<uintptr_t>(memory.data() + memory.size());
     const size_t beyond = end % step_bytes;
-    const auto step = memory_.last(beyond == 0 ? step_bytes : beyond);
+    const auto step = memory.last(beyond == 0 ? step_bytes : beyond);
     // To the pages that it touches. Where the kernel does not know it, they come when they are
     // written to.
     std::byte* const page = step.data() - reinterpret_cast<uintptr_t>(step.data()) % page_bytes;
     if (madvise(page, size_t(step.data() + step.size() - page), MADV_POPULATE_WRITE) != 0) return;
-    memory_ = memory_.first(memory_.size() - step.size());
+    memory = memory.first(memory.size() - step.size());
   }
 }
 

@@ -6,23 +6,27 @@
 #include <functional>
 #include <span>
 #include <thread>
+#include <vector>
 
 namespace vhdkit::hypervisor {
 
-// While it lives, another thread has the kernel give pages for the memory, from its end on: whoever
-// fills it from its beginning meets it halfway, and waits for half of the pages to be cleared.
+// While it lives, another thread has the kernel give pages for pieces of memory, one after the
+// other, each from its end on: whoever fills it from its beginning meets it halfway, and waits for
+// half of the pages to be cleared.
 class MemoryAhead {
  public:
+  using Pieces = std::vector<std::span<std::byte>>;
+
   // begin: called on the thread before anything else.
-  explicit MemoryAhead(std::span<std::byte> memory, const std::function<void()>& begin = [] {});
+  explicit MemoryAhead(Pieces pieces, const std::function<void()>& begin = [] {});
   MemoryAhead(const MemoryAhead&) = delete;
   MemoryAhead& operator=(const MemoryAhead&) = delete;
   ~MemoryAhead();
 
  private:
-  void take();
+  void take(std::span<std::byte> memory) const;
 
-  std::span<std::byte> memory_;
+  Pieces pieces_;
   std::atomic<bool> is_over_ = false;
   std::thread thread_;  // none where there is too little to be worth it
 };

@@ -26,7 +26,7 @@ TEST_CASE("memory is there before it is written to, from the end on, and is all 
   // Neither its beginning nor its end is a page's.
   const auto memory = (*ram)->range(mib + 1, 12 * mib);
   {
-    const MemoryAhead ahead(memory);
+    const MemoryAhead ahead({memory});
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
     const std::byte* const last = memory.data() + (3 * mib - 1);
     while (!is_there(last - (last - (*ram)->page(0)) % 4096) &&
@@ -40,12 +40,29 @@ TEST_CASE("memory is there before it is written to, from the end on, and is all 
   CHECK(std::ranges::all_of(memory, [](std::byte value) { return value == std::byte{0}; }));
 }
 
+TEST_CASE("one piece comes after the other") {
+  const auto ram = GuestRam::create(32 * mib, GuestRam::Pages::small);
+  REQUIRE(ram);
+  {
+    const MemoryAhead ahead(
+        {(*ram)->range(0, 8 * mib), (*ram)->range(8 * mib, mib), (*ram)->range(16 * mib, 8 * mib)});
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (!is_there((*ram)->page(256 * 16)) && std::chrono::steady_clock::now() < deadline)
+      std::this_thread::yield();
+    CHECK(is_there((*ram)->page(0)));
+    CHECK(is_there((*ram)->page(256 * 16)));
+  }
+  // Too little to be worth it, and what is in no piece.
+  CHECK_FALSE(is_there((*ram)->page(256 * 8)));
+  CHECK_FALSE(is_there((*ram)->page(256 * 12)));
+}
+
 TEST_CASE("its thread begins with what it is told to") {
   const auto ram = GuestRam::create(16 * mib, GuestRam::Pages::small);
   REQUIRE(ram);
   std::thread::id thread;
   {
-    const MemoryAhead ahead((*ram)->range(0, 8 * mib),
+    const MemoryAhead ahead({(*ram)->range(0, 8 * mib)},
                             [&] { thread = std::this_thread::get_id(); });
   }
   CHECK(thread != std::thread::id());
@@ -57,7 +74,7 @@ TEST_CASE("what is written meanwhile stays") {
   REQUIRE(ram);
   const auto memory = (*ram)->range(0, 64 * mib);
   {
-    const MemoryAhead ahead(memory);
+    const MemoryAhead ahead({memory});
     for (size_t at = 0; at < memory.size(); at += 4096) memory[at] = std::byte{0x5a};
   }
   for (size_t at = 0; at < memory.size(); at += 4096) REQUIRE(memory[at] == std::byte{0x5a});

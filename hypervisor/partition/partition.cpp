@@ -106,13 +106,21 @@ Result<void> Partition::start(const Entry& entry, const Ports& ports, Firmware* 
     TRY(machine_->add_timer());
   }
   TRY(vps_[0]->processor->enter_at(entry));
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   for (const auto& vp : vps_)
     vp->thread = std::thread([this, &vp = *vp] {
       enter(ThreadKind::processor);
+      note_entry();
       run(vp);
     });
+  has_changed_.wait(lock, [this] { return entered_count_ == vps_.size(); });
   return {};
+}
+
+void Partition::note_entry() {
+  const std::lock_guard lock(mutex_);
+  ++entered_count_;
+  has_changed_.notify_all();
 }
 
 void Partition::end(Ending ending) {

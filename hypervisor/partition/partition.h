@@ -50,7 +50,8 @@ class Partition final : private Wires {
   Result<int> pin_event(uint32_t pin) { return machine_->pin_event(pin); }
 
   // Begins to run the loaded kernel, or the firmware's first instruction; devices and firmware
-  // outlive the partition. firmware: null where there is none. Once.
+  // outlive the partition. firmware: null where there is none. Its threads are all there when it
+  // returns. Once.
   Result<void> start(const Entry& entry, const Ports& ports, Firmware* firmware);
   // The first one to say so decides; the processors stop soon, paused or not.
   void end(Ending ending);
@@ -96,6 +97,7 @@ class Partition final : private Wires {
   Result<Instant> now() const;
   Result<void> go_back_to(const Instant& instant);
 
+  void note_entry();
   void run(Vp& vp);
   void handle_exit(Vp& vp);
   void handle_port(Processor& processor);
@@ -124,6 +126,7 @@ class Partition final : private Wires {
   std::mutex mutex_;
   std::condition_variable has_changed_;
   std::optional<Ending> ending_;
+  size_t entered_count_ = 0;   // processors whose threads are there
   size_t standing_count_ = 0;  // processors that the pause holds
   Instant paused_at_{};
 };

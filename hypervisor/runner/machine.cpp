@@ -168,7 +168,7 @@ Result<Ending> Machine::run() {
   for (;;) {
     TRY_LET(Ending ending, run_once());
     if (!starts_again(ending)) return ending;
-    ahead_.clear();
+    ahead_.reset();
     TRY(ram_->clear());
     begin_loading();
   }
@@ -206,18 +206,14 @@ bool Machine::starts_again(const Ending& ending) {
 }
 
 Result<Ending> Machine::run(Partition& partition, const Ports& ports) {
-  if (!plan_.kernel.empty()) {
-    TRY_LET(const Entry entry, loading_.get());
-    TRY(partition.start(entry, ports, nullptr));
-    has_run_ = true;
-    return partition.wait();
-  }
-  const auto entry = load_boot_loader(ports);
-  if (!entry && entry.error().code == Errc::not_found)
+  const bool has_loader = plan_.kernel.empty();
+  const auto entry = has_loader ? load_boot_loader(ports) : loading_.get();
+  if (has_loader && !entry && entry.error().code == Errc::not_found)
     return Ending{.end = End::no_loader, .message = entry.error().message};
   if (!entry) return std::unexpected(entry.error());
   TRY(partition.start(*entry, ports, bios_.get()));
   has_run_ = true;
+  if (has_loader) take_memory_ahead();
   return partition.wait();
 }
 
@@ -236,7 +232,7 @@ Result<Entry> Machine::load_boot_loader(const Ports& ports) {
 
 // Beside whatever else has to be done before the guest runs.
 void Machine::begin_loading() {
-  if (plan_.kernel.empty()) return take_memory_ahead();
+  if (plan_.kernel.empty()) return;
   loading_ = std::async(std::launch::async, [this] {
     enter(ThreadKind::loader);
     return load_kernel_file();
@@ -246,12 +242,14 @@ void Machine::begin_loading() {
 // A loader puts the kernel at the low end of the memory and the initrd at the high one. It moves
 // more than it has loaded, and so reads pages that nobody has written: there the host's kernel maps
 // a huge page of zeroes, and gives small ones, each at a fault of its own, once they are written.
+// Not before the machine's threads are there: what they map for themselves has to wait for these
+// pages.
 void Machine::take_memory_ahead() {
   const GuestRam::Region& low = ram_->regions().front();
   const uint64_t length = std::min(max_bytes_ahead, low.byte_count / 4);
-  for (const uint64_t address : {low.address, low.end() - length})
-    ahead_.push_back(std::make_unique<MemoryAhead>(ram_->range(address, length),
-                                                   [] { enter(ThreadKind::loader); }));
+  ahead_ = std::make_unique<MemoryAhead>(
+      std::vector{ram_->range(low.address, length), ram_->range(low.end() - length, length)},
+      [] { enter(ThreadKind::loader); });
 }
 
 Result<Entry> Machine::load_kernel_file() {

@@ -112,9 +112,9 @@ class Machine final : public Controls {
   std::unique_ptr<Storage> storage_;
   bool has_run_ = false;
   std::future<Result<Entry>> loading_;  // of the next power-on's kernel; waits for it when it goes
-  std::vector<std::unique_ptr<MemoryAhead>> ahead_;  // for a boot loader
-  std::unique_ptr<GuestServices> services_;          // on the storage's bus
-  std::unique_ptr<Bios> bios_;  // of the power-on; null where a kernel is loaded
+  std::unique_ptr<MemoryAhead> ahead_;  // for a boot loader
+  std::unique_ptr<GuestServices> services_;  // on the storage's bus
+  std::unique_ptr<Bios> bios_;               // of the power-on; null where a kernel is loaded
 
   // A command from outside, or switching off: one at a time. Taken before mutex_.
   std::mutex operation_;
