@@ -14,19 +14,12 @@ Async<std::unique_ptr<Image>> open_with_undo(async::Loop& loop, const DiskPlan& 
   CO_TRY_LET(UndoDisk undo, co_await begin_undo(loop, plan.path, plan.open, end));
   auto opened = co_await open_undo(loop, undo, plan.path, plan.open);
   if (opened) {
-    disk.open.format = std::nullopt;
-    disk.open.parent_path = plan.path;
+    disk.open = options_for_child(plan.open, plan.path);
     disk.undo = std::move(undo);
   } else if (undo.is_new) {
     (void)co_await finish_undo(loop, undo.path, UndoEnd::discard);
   }
   co_return opened;
-}
-
-image::OpenOptions options_for_child(image::OpenOptions options) {
-  options.format = std::nullopt;
-  options.parent_path = std::nullopt;
-  return options;
 }
 
 Async<std::unique_ptr<Image>> make_and_open_child(async::Loop& loop, const std::string& path,

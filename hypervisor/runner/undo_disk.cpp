@@ -20,12 +20,6 @@ image::OpenOptions reading(image::OpenOptions options) {
   return options;
 }
 
-image::OpenOptions options_for_child(const std::string& parent, image::OpenOptions options) {
-  options.format = std::nullopt;
-  options.parent_path = parent;
-  return options;
-}
-
 bool is_there(const std::string& path) {
   struct stat status{};
   return lstat(path.c_str(), &status) == 0;
@@ -46,7 +40,7 @@ Async<image::Format> format_of(async::Loop& loop, std::string path, image::OpenO
 // Proves that what lies there is the image's child: it names the image's identity.
 Async<void> check_left_child(async::Loop& loop, const std::string& child, const std::string& path,
                              const image::OpenOptions& options) {
-  const image::OpenOptions child_options = reading(options_for_child(path, options));
+  const image::OpenOptions child_options = reading(options_for_child(options, path));
   const auto image = co_await image::Image::open(loop, child, child_options);
   if (!image && image.error().code == Errc::busy) co_return std::unexpected(image.error());
   if (!image)
@@ -109,6 +103,13 @@ Async<void> make_child(async::Loop& loop, const std::string& child, const std::s
 
 }  // namespace
 
+image::OpenOptions options_for_child(image::OpenOptions options,
+                                     std::optional<std::string> parent) {
+  options.format = std::nullopt;
+  options.parent_path = std::move(parent);
+  return options;
+}
+
 std::optional<UndoEnd> parse_undo_end(std::string_view word) {
   if (word == "keep") return UndoEnd::keep;
   if (word == "merge") return UndoEnd::merge;
@@ -150,7 +151,7 @@ Async<UndoDisk> begin_undo(async::Loop& loop, const std::string& path,
 Async<std::unique_ptr<image::Image>> open_undo(async::Loop& loop, const UndoDisk& undo,
                                                const std::string& path,
                                                const image::OpenOptions& options) {
-  const image::OpenOptions child_options = options_for_child(path, options);
+  const image::OpenOptions child_options = options_for_child(options, path);
   co_return co_await image::Image::open(loop, undo.path, child_options);
 }
 

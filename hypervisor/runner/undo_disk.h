@@ -22,6 +22,11 @@ std::optional<UndoEnd> parse_undo_end(std::string_view word);
 // link; a VHD's ends with ".undo.avhd".
 std::string undo_path(const std::string& path, image::Format format);
 
+// To open a child of an image that is opened with these options. parent: where that is; nothing:
+// where the child says.
+image::OpenOptions options_for_child(image::OpenOptions options,
+                                     std::optional<std::string> parent = std::nullopt);
+
 struct UndoDisk {
   std::string path;                // of the child
   bool is_new = false;             // nothing was written to it yet
