@@ -97,8 +97,8 @@ void GuestServices::resumed() {
   worker_.run([this] { integration_->time_synchronization().resumed(); });
 }
 
-std::string GuestServices::status() {
-  std::string status;
+nlohmann::ordered_json GuestServices::status() {
+  nlohmann::ordered_json status;
   worker_.run([&] { status = integration_->report(); });
   return status;
 }

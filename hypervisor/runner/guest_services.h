@@ -31,7 +31,7 @@ class GuestServices final : public services::Services {
   Result<void> set_value(services::Pool pool, const services::KeyValue& entry) override;
   Result<void> remove_value(services::Pool pool, const std::string& key) override;
   void resumed() override;
-  std::string status() override;
+  nlohmann::ordered_json status() override;
 
  private:
   using Values = Result<std::vector<services::KeyValue>>;

@@ -319,7 +319,7 @@ Json Machine::status() {
                  {"console", console_.where()},
                  {"sandbox", json_of(plan_.confinement)},
                  {"disks", std::move(disks)},
-                 {"services", Json::parse(services_->status())}};
+                 {"services", services_->status()}};
   if (const auto drive = storage_->drive()) {
     status["dvd-drive"] = json_of(drive->place);
     status["dvd-drive"]["filename"] = drive->medium ? Json(*drive->medium) : Json();
@@ -488,8 +488,8 @@ Json Machine::counters() {
     processors.push_back({{"exits", json_of(counts)}});
   }
   Json report = {{"exits", json_of(of_all)}, {"processors", std::move(processors)}};
-  report["controllers"] = Json::parse(storage_->report());
-  report["services"] = Json::parse(services_->status());
+  report["controllers"] = storage_->report();
+  report["services"] = services_->status();
   report["sandbox"] = json_of(plan_.confinement);
   return report;
 }

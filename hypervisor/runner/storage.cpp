@@ -461,13 +461,12 @@ std::optional<DriveStatus> Storage::drive() const {
   return status;
 }
 
-std::string Storage::report() {
-  std::string report = "[";
+tools::Json Storage::report() {
+  tools::Json report = tools::Json::array();
   control_->worker().run([&] {
-    for (const auto& controller : controllers_)
-      report += (report.size() > 1 ? ", " : "") + controller->report();
+    for (const auto& controller : controllers_) report.push_back(controller->report());
   });
-  return report + "]";
+  return report;
 }
 
 }  // namespace vhdkit::hypervisor

@@ -6,6 +6,7 @@
 
 #include "hypervisor/hyperv/hypercalls.h"
 #include "hypervisor/runner/open_disk.h"
+#include "tools/json.h"
 #include "vsp-storage/scsi/optical_unit.h"
 #include "vsp-storage/storvsp/controller.h"
 
@@ -126,8 +127,8 @@ class Storage final : public Connections {
 
   std::vector<DiskStatus> disks() const;
   std::optional<DriveStatus> drive() const;
-  // Channels and units of all controllers, with what was counted of them, as JSON.
-  std::string report();
+  // Channels and units of all controllers, with what was counted of them.
+  tools::Json report();
 
  private:
   struct Drive {

@@ -51,11 +51,10 @@ void Integration::look_at_clock() {
   for (const Service* const service : services_) wake_at(service->next_time());
 }
 
-std::string Integration::report() const {
+nlohmann::ordered_json Integration::report() const {
   nlohmann::ordered_json report;
   for (const Service* const service : services_) report[service->name()] = service->report();
-  // What a guest calls itself is valid UTF-8 by now.
-  return report.dump();
+  return report;
 }
 
 }  // namespace vhdkit::services

@@ -38,7 +38,7 @@ class Integration final : private Timekeeper {
   VolumeSnapshot& volume_snapshot() { return volume_snapshot_; }
 
   // As Services::status().
-  std::string report() const;
+  nlohmann::ordered_json report() const;
 
  private:
   Time now() const override { return Clock::now(); }

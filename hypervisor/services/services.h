@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -54,9 +55,9 @@ class Services {
   // The guest stood still for some time, and runs again: its clock is set.
   virtual void resumed() = 0;
 
-  // All services by their names, as JSON: state (offered, negotiating, ready, refused, broken,
-  // closed), versions, the guest's last heartbeat, names and addresses. Waits for no guest.
-  virtual std::string status() = 0;
+  // All services by their names, in valid UTF-8: state (offered, negotiating, ready, refused,
+  // broken, closed), versions, the guest's last heartbeat, names and addresses. Waits for no guest.
+  virtual nlohmann::ordered_json status() = 0;
 };
 
 }  // namespace vhdkit::services

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cassert>
+#include <nlohmann/json.hpp>
 #include <thread>
 
 namespace vhdkit::tests {
@@ -165,8 +166,8 @@ void Host::rescind() {
   control_->worker().run([this] { controller_->rescind(); });
 }
 
-std::string Host::report() {
-  std::string report;
+nlohmann::ordered_json Host::report() {
+  nlohmann::ordered_json report;
   control_->worker().run([&] { report = controller_->report(); });
   return report;
 }

@@ -81,7 +81,7 @@ class Host {
   Result<void> exchange(uint8_t lun, const std::shared_ptr<disk::Disk>& view);
   Result<void> change_capacity(uint8_t lun, std::vector<storvsp::Controller::DiskView> views);
   void rescind();
-  std::string report();
+  nlohmann::ordered_json report();
   std::vector<std::string> log();
   storvsp::Worker& worker(size_t number) { return *workers_[number]; }
   std::span<storvsp::Worker* const> workers() const { return workers_; }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <nlohmann/json_fwd.hpp>
 
 #include "vmbus/server.h"
 #include "vsp-storage/storvsp/channel.h"
@@ -61,8 +62,8 @@ class Controller final {
   // attention it meets at its next command, and as when units come, so that it sends one.
   Result<void> change_capacity(uint8_t lun, std::vector<DiskView> views);
 
-  // As JSON: channels and units with what was counted of them.
-  std::string report() const;
+  // Channels and units with what was counted of them.
+  nlohmann::ordered_json report() const;
 
  private:
   class Port;

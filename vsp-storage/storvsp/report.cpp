@@ -72,7 +72,7 @@ Json json_of(unsigned lun, const std::vector<const UnitCounters*>& of_workers) {
 
 }  // namespace
 
-std::string Controller::report() const {
+Json Controller::report() const {
   Json channels = Json::array();
   for (const auto& [index, port] : ports_) {
     Json channel = {{"index", index}, {"open", port->channel() != nullptr}};
@@ -86,8 +86,7 @@ std::string Controller::report() const {
       if (const auto& access = table[lun]) of_workers.push_back(access->counters.get());
     if (!of_workers.empty()) units.push_back(json_of(lun, of_workers));
   }
-  const Json report = {{"channels", std::move(channels)}, {"units", std::move(units)}};
-  return report.dump(2);
+  return {{"channels", std::move(channels)}, {"units", std::move(units)}};
 }
 
 }  // namespace vhdkit::storvsp
