@@ -17,6 +17,10 @@ class FuzzDrive final : public Drive {
   FuzzDrive(uint64_t count, bool is_writable) : count_(count), is_writable_(is_writable) {}
 
   uint64_t sector_count() const override { return count_; }
+  bool may_begin(uint64_t bytes) override {
+    fuzz::require(bytes > 0, "nothing is no transfer");
+    return ++asked_count_ % 4 != 0;
+  }
   Result<void> read(uint64_t sector, std::span<std::byte> bytes) override {
     check(sector, bytes.size());
     for (size_t at = 0; at < bytes.size(); at += sector_bytes)
@@ -39,6 +43,7 @@ class FuzzDrive final : public Drive {
 
   uint64_t count_;
   bool is_writable_;
+  unsigned asked_count_ = 0;
   std::array<std::byte, sector_bytes> content_{std::byte{0xf4}};
 };
 
@@ -89,12 +94,15 @@ constexpr size_t most_shown_bytes = size_t{80} * 25 * 40 + 0x20000 * 40;
 void answer(Bios& bios, const Record& record, Line& line) {
   BiosCall call = call_of(record);
   line.shown_bytes = 0;
-  (void)bios.answer(call);
+  const BiosAnswer said = bios.answer(call);
   fuzz::require((call.flags & ~(BiosCall::carry | BiosCall::zero)) == 0x0202,
                 "carry and zero are all that a service says");
   fuzz::require(call.vector >= first_service && call.vector <= last_service, "the vector stays");
   fuzz::require(call.esi == record.registers[4] && call.ds == record.ds,
                 "no service changes where its caller looks");
+  fuzz::require(said != BiosAnswer::again ||
+                    (call.eax == record.registers[0] && call.ecx == record.registers[2]),
+                "a call that comes again is the same one");
   fuzz::require(line.shown_bytes <= most_shown_bytes, "no more is shown than there is");
 }
 

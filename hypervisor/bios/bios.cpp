@@ -94,9 +94,10 @@ KeyboardServices::Answer Bios::serve(BiosCall& call) {
     case Service::memory_size:
       memory_.answer_size(call);
       break;
-    case Service::disk:
-      disks_.answer(call);
-      break;
+    case Service::disk: {
+      const BiosAnswer answer = disks_.answer(call);
+      return {.answer = answer, .is_waiting = answer == BiosAnswer::again};
+    }
     case Service::serial:
       set_high_byte(call.eax, serial_time_out);
       break;

@@ -93,24 +93,27 @@ DiskServices::Disk* DiskServices::find(uint8_t number) {
   return &disks_[number - first_disk];
 }
 
-void DiskServices::answer(BiosCall& call) {
+BiosAnswer DiskServices::answer(BiosCall& call) {
   Disk* const disk = find(call.dl());
   if (call.ah() == disk_type && disk == nullptr) {
     set_high_byte(call.eax, 0);  // no such drive, which is no error
-    return call.set_carry(false);
+    call.set_carry(false);
+    return BiosAnswer::done;
   }
   const uint8_t function = call.ah();
-  const BiosDiskStatus status = disk == nullptr ? BiosDiskStatus::invalid : serve(call, *disk);
+  const auto status = disk == nullptr ? BiosDiskStatus::invalid : serve(call, *disk);
+  if (!status) return BiosAnswer::again;
   // Of these two the answer is in AH already.
   const bool has_answered = function == disk_type || function == check_extensions;
   if (!has_answered || status != BiosDiskStatus::success)
-    set_high_byte(call.eax, std::to_underlying(status));
+    set_high_byte(call.eax, std::to_underlying(*status));
   call.set_carry(status != BiosDiskStatus::success);
-  last_ = function == last_status ? BiosDiskStatus::success : status;
+  last_ = function == last_status ? BiosDiskStatus::success : *status;
   (void)ram_.write(bios_data::disk_status, bytes_of(std::to_underlying(last_)));
+  return BiosAnswer::done;
 }
 
-BiosDiskStatus DiskServices::serve(BiosCall& call, Disk& disk) {
+std::optional<BiosDiskStatus> DiskServices::serve(BiosCall& call, Disk& disk) {
   switch (call.ah()) {
     case reset:
     case initialize:
@@ -154,23 +157,26 @@ BiosDiskStatus DiskServices::serve(BiosCall& call, Disk& disk) {
 // --- transfers ---
 
 // AL: the count, answered with what was transferred; ES:BX: the buffer.
-BiosDiskStatus DiskServices::transfer_by_place(BiosCall& call, Disk& disk, Direction direction) {
+std::optional<BiosDiskStatus> DiskServices::transfer_by_place(BiosCall& call, Disk& disk,
+                                                              Direction direction) {
   const uint8_t count = call.al();
-  set_low_byte(call.eax, 0);
-  if (count == 0 || count > max_sectors_by_place) return BiosDiskStatus::invalid;
   const auto first = sector_at(Place::of(call), disk.geometry);
-  if (!first) return BiosDiskStatus::not_found;
-  const BiosDiskStatus status = transfer(disk, {.direction = direction,
-                                                .first_sector = *first,
-                                                .sector_count = count,
-                                                .address = real_mode_address(call.es, call.bx())});
-  if (status == BiosDiskStatus::success) set_low_byte(call.eax, count);
+  std::optional<BiosDiskStatus> status = BiosDiskStatus::invalid;
+  if (count > 0 && count <= max_sectors_by_place) {
+    status = !first ? BiosDiskStatus::not_found
+                    : transfer(disk, {.direction = direction,
+                                      .first_sector = *first,
+                                      .sector_count = count,
+                                      .address = real_mode_address(call.es, call.bx())});
+  }
+  if (status && status != BiosDiskStatus::success) set_low_byte(call.eax, 0);
   return status;
 }
 
 // EDD 3.0, "Disk address packet". It allows counts up to 127, and other BIOSes take all that 16
 // bits can say: so does this one. A count of 0 transfers nothing, and is no error.
-BiosDiskStatus DiskServices::transfer_by_number(BiosCall& call, Disk& disk, Direction direction) {
+std::optional<BiosDiskStatus> DiskServices::transfer_by_number(BiosCall& call, Disk& disk,
+                                                               Direction direction) {
   const uint64_t address = real_mode_address(call.ds, call.si());
   auto packet = load<edd::AddressPacket>(ram_.range(address, sizeof(edd::AddressPacket)));
   if (!packet || packet->byte_count < sizeof *packet) return BiosDiskStatus::invalid;
@@ -186,8 +192,8 @@ BiosDiskStatus DiskServices::transfer_by_number(BiosCall& call, Disk& disk, Dire
     if (!flat) return BiosDiskStatus::invalid;
     wanted.address = flat->address;
   }
-  const BiosDiskStatus status = transfer(disk, wanted);
-  if (status != BiosDiskStatus::success) {
+  const auto status = transfer(disk, wanted);
+  if (status && status != BiosDiskStatus::success) {
     packet->block_count = uint16_t{0};
     (void)ram_.write(address + offsetof(edd::AddressPacket, block_count),
                      bytes_of(packet->block_count));
@@ -203,7 +209,7 @@ BiosDiskStatus DiskServices::seek_by_number(const BiosCall& call, const Disk& di
                                                           : BiosDiskStatus::not_found;
 }
 
-BiosDiskStatus DiskServices::transfer(Disk& disk, const Transfer& wanted) {
+std::optional<BiosDiskStatus> DiskServices::transfer(Disk& disk, const Transfer& wanted) {
   if (!range_fits(wanted.first_sector, wanted.sector_count, disk.drive->sector_count()))
     return BiosDiskStatus::not_found;
   if (wanted.direction == Direction::verify || wanted.sector_count == 0)
@@ -211,6 +217,7 @@ BiosDiskStatus DiskServices::transfer(Disk& disk, const Transfer& wanted) {
   const auto buffer =
       ram_.range(wanted.address, uint64_t{wanted.sector_count} * Drive::sector_bytes);
   if (buffer.empty()) return BiosDiskStatus::boundary;
+  if (!disk.drive->may_begin(buffer.size())) return std::nullopt;
   return status_of(wanted.direction == Direction::read
                        ? disk.drive->read(wanted.first_sector, buffer)
                        : disk.drive->write(wanted.first_sector, buffer));

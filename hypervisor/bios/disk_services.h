@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "hypervisor/bios/call.h"
@@ -55,7 +56,8 @@ class DiskServices {
   size_t count() const { return disks_.size(); }
   Drive& drive(size_t number) { return *disks_[number].drive; }
 
-  void answer(BiosCall& call);
+  // Again, with the call as it was: the drive has been asked for more than it may move now.
+  BiosAnswer answer(BiosCall& call);
 
  private:
   struct Disk {
@@ -71,11 +73,12 @@ class DiskServices {
   };
 
   Disk* find(uint8_t number);
-  BiosDiskStatus serve(BiosCall& call, Disk& disk);
-  BiosDiskStatus transfer_by_place(BiosCall& call, Disk& disk, Direction direction);
-  BiosDiskStatus transfer_by_number(BiosCall& call, Disk& disk, Direction direction);
+  // Nothing, of these and of transfer(): not now.
+  std::optional<BiosDiskStatus> serve(BiosCall& call, Disk& disk);
+  std::optional<BiosDiskStatus> transfer_by_place(BiosCall& call, Disk& disk, Direction direction);
+  std::optional<BiosDiskStatus> transfer_by_number(BiosCall& call, Disk& disk, Direction direction);
   BiosDiskStatus seek_by_number(const BiosCall& call, const Disk& disk);
-  BiosDiskStatus transfer(Disk& disk, const Transfer& transfer);
+  std::optional<BiosDiskStatus> transfer(Disk& disk, const Transfer& transfer);
   BiosDiskStatus tell_geometry(BiosCall& call, const Disk& disk) const;
   BiosDiskStatus tell_type(BiosCall& call, const Disk& disk) const;
   BiosDiskStatus tell_extensions(BiosCall& call) const;

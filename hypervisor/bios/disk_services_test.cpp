@@ -296,5 +296,57 @@ TEST_CASE("a packet and a buffer lie wherever segments reach") {
   CHECK(pc.value<uint64_t>(0x10'ffef + 512) == 4);
 }
 
+TEST_CASE("a call for more than the drive may move now comes again, as it was") {
+  Pc pc;
+  tests::TestDrive& drive = *pc.drives[0];
+  const uint64_t counted_before = drive.counted_bytes;
+  drive.refusal_count = 2;
+  // Two sectors from the third one on to 1000:0000.
+  const BiosCall wanted{.eax = 0x0202, .ecx = 0x0003, .edx = 0x80, .es = 0x1000, .flags = 1};
+  BiosCall call = wanted;
+  for (int i = 1; i <= 2; ++i) {
+    CHECK(pc.ask(Service::disk, call) == BiosAnswer::again);
+    CHECK(pc.pause_count == i);
+    CHECK(call.eax == wanted.eax);
+    CHECK(call.flags == wanted.flags);
+    CHECK(pc.value<uint64_t>(0x10200) == 0);
+  }
+  CHECK(pc.ask(Service::disk, call) == BiosAnswer::done);
+  CHECK(call.eax == 0x0002);
+  CHECK_FALSE(has_carry(call));
+  CHECK(pc.value<uint64_t>(0x10200) == 3);
+  CHECK(drive.counted_bytes == counted_before + 1024);
+}
+
+TEST_CASE("the same for a packet, whose count stays meanwhile") {
+  Pc pc;
+  pc.drives[0]->refusal_count = 1;
+  for (const auto& [offset, value] :
+       {std::pair{0x600, 0x10}, {0x602, 2}, {0x606, 0x1000}, {0x608, 7}})
+    pc.put_value(uint64_t(offset), uint16_t(value));
+  BiosCall call{.eax = 0x4200, .edx = 0x80, .esi = 0x600, .flags = 0};
+  CHECK(pc.ask(Service::disk, call) == BiosAnswer::again);
+  CHECK(pc.value<uint16_t>(0x602) == 2);
+  CHECK(call.eax == 0x4200);
+  CHECK_FALSE(has_carry(call));
+  CHECK(pc.ask(Service::disk, call) == BiosAnswer::done);
+  CHECK(status(call) == 0);
+  CHECK(pc.value<uint64_t>(0x10200) == 8);
+}
+
+TEST_CASE("what moves nothing is not counted") {
+  Pc pc;
+  tests::TestDrive& drive = *pc.drives[0];
+  drive.counted_bytes = 0;
+  drive.refusal_count = 1;
+  disk(pc, {.eax = 0x0402, .ecx = 0x0003, .edx = 0x80});    // verify
+  disk(pc, {.eax = 0x0800, .edx = 0x80});                   // geometry
+  disk(pc, {.eax = 0x0202, .ecx = 0x0003, .edx = 0xff80});  // no such head
+  with_packet(pc, 0x4200, {.count = 0});                    // nothing
+  with_packet(pc, 0x4200, {.count = 1, .offset = 0, .segment = 0x1000, .sector = 1 << 20});
+  CHECK(drive.refusal_count == 1);
+  CHECK(drive.counted_bytes == 0);
+}
+
 }  // namespace
 }  // namespace vhdkit::hypervisor

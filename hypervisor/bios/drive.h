@@ -16,6 +16,9 @@ class Drive {
 
   virtual ~Drive() = default;
   virtual uint64_t sector_count() const = 0;
+  // Whether a transfer of that many bytes may begin now, which counts it: else later. Does not
+  // wait.
+  virtual bool may_begin(uint64_t bytes) = 0;
   // bytes: a multiple of sector_bytes, from this sector on, inside the disk. Errors: those of the
   // image; of write(), read_only too.
   virtual Result<void> read(uint64_t sector, std::span<std::byte> bytes) = 0;

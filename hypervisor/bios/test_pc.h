@@ -21,6 +21,13 @@ class TestDrive final : public Drive {
   explicit TestDrive(uint64_t sectors) : count(sectors) {}
 
   uint64_t sector_count() const override { return count; }
+  bool may_begin(uint64_t bytes) override {
+    counted_bytes += bytes;
+    if (refusal_count == 0) return true;
+    --refusal_count;
+    counted_bytes -= bytes;
+    return false;
+  }
   Result<void> read(uint64_t sector, std::span<std::byte> bytes) override {
     if (is_broken) return fail(Errc::io, "broken");
     REQUIRE(sector + bytes.size() / sector_bytes <= count);
@@ -55,6 +62,8 @@ class TestDrive final : public Drive {
   uint64_t count;
   bool is_broken = false;
   bool is_read_only = false;
+  unsigned refusal_count = 0;  // so often it may not begin
+  uint64_t counted_bytes = 0;
   std::map<uint64_t, std::vector<std::byte>> written;
 };
 

@@ -5,8 +5,7 @@
 namespace vhdkit::hypervisor {
 namespace {
 
-// A transfer keeps its thread until it is done, and counts for no limit; it goes straight between
-// file and memory.
+// A transfer keeps its thread until it is done; it goes straight between file and memory.
 class StorageDrive final : public Drive {
  public:
   explicit StorageDrive(Storage::Entrance entrance)
@@ -14,6 +13,9 @@ class StorageDrive final : public Drive {
         sector_count_(entrance_.disk->geometry().size_bytes / sector_bytes) {}
 
   uint64_t sector_count() const override { return sector_count_; }
+  bool may_begin(uint64_t bytes) override {
+    return entrance_.limit == nullptr || entrance_.limit->admit_at_once(bytes);
+  }
   Result<void> read(uint64_t sector, std::span<std::byte> bytes) override {
     return entrance_.worker->await(
         [&] { return entrance_.disk->read(sector * sector_bytes, bytes); });

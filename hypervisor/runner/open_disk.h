@@ -25,6 +25,7 @@ struct OpenDisk {
   image::OpenOptions open;                        // of the image that is there now
   std::unique_ptr<image::Image> image;            // null: it could not be opened again
   std::shared_ptr<disk::ExchangeableDisk> front;  // what the guest's requests come to
+  std::shared_ptr<storvsp::Throttle> limit;       // null: none
 
   bool is_writable() const { return open.writable; }
 };

@@ -151,28 +151,28 @@ Result<unsigned> Storage::attach(const DiskPlan& plan) {
                 .undo = std::nullopt,
                 .open = {},
                 .image = nullptr,
-                .front = nullptr};
+                .front = nullptr,
+                .limit = nullptr};
   TRY(disk.owner->await([&] { return open_disk(plan, undo_, disk); }));
   for (const std::string& warning : disk.image->warnings()) log_(warning);
   if (disk.undo)
     for (const std::string& note : disk.undo->notes) tell_(note);
-  auto unit = unit_of(disk, place, plan.limits);
+  if (plan.limits.is_limited())
+    disk.limit = std::make_shared<storvsp::Throttle>(*disk.owner, plan.limits, 1);
+  auto unit = unit_of(disk, place);
   disks_.emplace(place.number, std::move(disk));
   TRY(attach(place, std::move(unit)));
   return place.number;
 }
 
-storvsp::Controller::Unit Storage::unit_of(const OpenDisk& disk, const Place& place,
-                                           const storvsp::Limits& limits) {
+storvsp::Controller::Unit Storage::unit_of(const OpenDisk& disk, const Place& place) const {
   const uint64_t block = disk.image->disk().layer(0).block_size_bytes();
   const scsi::DiskUnitOptions options{
       .identifier = identifier_of(disk, place.number),
       .trim_granularity_bytes = uint32_t(std::max(block, smallest_trim_bytes))};
   storvsp::Controller::Unit unit{.unit = std::make_shared<scsi::DiskUnit>(options)};
   unit.views = views_of(disk.front, disk.owner);
-  if (limits.is_limited())
-    unit.shares.push_back(
-        {.throttle = std::make_shared<storvsp::Throttle>(*disk.owner, limits, 1), .line = 0});
+  if (disk.limit != nullptr) unit.shares.push_back({.throttle = disk.limit, .line = 0});
   return unit;
 }
 
@@ -373,7 +373,7 @@ void Storage::exchange_medium(std::shared_ptr<image::Image> medium) {
 std::vector<Storage::Entrance> Storage::entrances() const {
   std::vector<Entrance> entrances;
   for (const auto& [number, disk] : disks_)
-    entrances.push_back({.worker = disk.owner, .disk = disk.front});
+    entrances.push_back({.worker = disk.owner, .disk = disk.front, .limit = disk.limit});
   return entrances;
 }
 

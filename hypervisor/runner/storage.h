@@ -112,6 +112,7 @@ class Storage final : public Connections {
   struct Entrance {
     storvsp::Worker* worker;
     std::shared_ptr<disk::Disk> disk;
+    std::shared_ptr<storvsp::Throttle> limit;  // null: none
   };
   std::vector<Entrance> entrances() const;
 
@@ -146,8 +147,7 @@ class Storage final : public Connections {
   storvsp::Worker* owner_of(const Place& place) const;
   std::vector<storvsp::Controller::DiskView> views_of(storvsp::Controller::DiskView disk,
                                                       const storvsp::Worker* owner) const;
-  storvsp::Controller::Unit unit_of(const OpenDisk& disk, const Place& place,
-                                    const storvsp::Limits& limits);
+  storvsp::Controller::Unit unit_of(const OpenDisk& disk, const Place& place) const;
   Result<void> attach(const Place& place, storvsp::Controller::Unit unit);
   Result<OpenDisk*> find(unsigned number);
   Place place_of(unsigned number) const;

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "hypervisor/runner/firmware_drives.h"
 #include "tests/support/images_on_disk.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/vsp/host.h"
@@ -70,6 +71,22 @@ std::string make_iso(const std::string& path, const char* identifier = "CD001") 
   return path;
 }
 
+TEST_CASE("what the firmware moves counts for a disk's limit, too") {
+  Machine machine;
+  DiskPlan limited = plan_of(machine.disk("limited.vhdx"));
+  limited.limits.bytes_per_second = 1;
+  REQUIRE_OK(machine.storage->attach(limited));
+  REQUIRE_OK(machine.storage->attach(plan_of(machine.disk("free.vhdx"))));
+  {
+    const auto drives = firmware_drives(*machine.storage);
+    REQUIRE_OK(drives);
+    CHECK((*drives)[0]->may_begin(512));
+    CHECK_FALSE((*drives)[0]->may_begin(512));
+    for (int i = 0; i < 10; ++i) CHECK((*drives)[1]->may_begin(1 << 20));
+  }
+  REQUIRE_OK(machine.end());
+}
+
 // --- an open disk, with requests that come while its image changes ---
 
 class Bench {
@@ -121,7 +138,8 @@ OpenDisk closed_disk() {
           .undo = std::nullopt,
           .open = {},
           .image = nullptr,
-          .front = nullptr};
+          .front = nullptr,
+          .limit = nullptr};
 }
 
 TEST_CASE("a child takes an image's place between two requests") {

@@ -1,4 +1,5 @@
 """Whole disks started by their own boot loaders: GRUB and syslinux, from every kind of image."""
+import json
 import pathlib
 import re
 import signal
@@ -211,6 +212,33 @@ def test_extlinux_on_ext4(boots, extlinux_disk, tmp_path):
     guest.boots()
     assert chosen(guest) == "first"
     guest.powers_off()
+
+
+# Reads its disk's second sector 40 times, and gives up.
+FORTY_READS = bytes([
+    0xb9, 0x28, 0x00,  # mov cx, 40
+    0x51,              # next: push cx
+    0xb8, 0x01, 0x02,  # mov ax, 0x0201
+    0xb9, 0x02, 0x00,  # mov cx, 2
+    0xba, 0x80, 0x00,  # mov dx, 0x80
+    0xbb, 0x00, 0x80,  # mov bx, 0x8000
+    0xcd, 0x13,        # int 0x13
+    0x59,              # pop cx
+    0x72, 0x04,        # jc failed
+    0xe2, 0xec,        # loop next
+    0xcd, 0x18,        # int 0x18
+    0xf4, 0xeb, 0xfd,  # failed: hlt; jmp failed
+])
+
+
+@pytest.mark.parametrize("limit,waits", [("", False), (",iops=20", True), (",bps=10K", True)])
+def test_a_limit_holds_for_what_a_loader_reads(machine, tmp_path, limit, waits):
+    """A call that has to wait comes again every 5 ms, two seconds long."""
+    image = disk_with(tmp_path, boot_sector(FORTY_READS))
+    done = machine.run(VHD_RUN, "--report", tmp_path / "report", "--disk", f"{image}{limit}")
+    assert done.code == NO_BOOT, done.err
+    exits = json.loads((tmp_path / "report").read_text())["exits"]["port"]
+    assert (exits > 41 + 40) == waits, exits
 
 
 # --- what does not boot ---

@@ -62,9 +62,16 @@ class Shaper {
     const Duration cost = cost_of(next.bytes);
     served_least_ = line.served;
     line.served += cost.count();
-    const auto credit = std::chrono::duration_cast<Clock::duration>(longest_credit);
-    free_at_ = std::max(free_at_, now - credit) + std::chrono::duration_cast<Clock::duration>(cost);
+    charge(cost, now);
     return std::move(next.request);
+  }
+
+  // For a request that comes again instead of waiting: whether it may go on now, and then it
+  // counts. Never while others wait.
+  bool take_at_once(uint64_t bytes, Time now) {
+    if (waiting_count_ > 0 || now < free_at_) return false;
+    charge(cost_of(bytes), now);
+    return true;
   }
 
   // Those who wait in the line and are meant, whenever they might have gone on.
@@ -96,6 +103,11 @@ class Shaper {
     std::deque<Waiting> waiting;
     double served = 0;  // seconds of the limit
   };
+
+  void charge(Duration cost, Time now) {
+    const auto credit = std::chrono::duration_cast<Clock::duration>(longest_credit);
+    free_at_ = std::max(free_at_, now - credit) + std::chrono::duration_cast<Clock::duration>(cost);
+  }
 
   // How much of a second the request takes of what is allowed.
   Duration cost_of(uint64_t bytes) const {

@@ -55,6 +55,19 @@ TEST_CASE("requests and bytes a second are kept within 5 percent") {
   }
 }
 
+TEST_CASE("who comes again is kept to the limit as well, and goes behind those who wait") {
+  TestShaper shaper({.requests_per_second = 500}, 1);
+  Time now{1000s};
+  unsigned count = 0;
+  for (; now < Time{1010s}; now += 5ms)
+    while (shaper.take_at_once(4096, now)) ++count;
+  CHECK(is_within_5_percent(count / 10.0, 500));
+  shaper.enqueue(0, 4096, 7);
+  CHECK_FALSE(shaper.take_at_once(4096, now + 1s));
+  CHECK(shaper.take(now + 1s) == 7);
+  CHECK(shaper.take_at_once(4096, now + 1s));
+}
+
 TEST_CASE("lines share a limit evenly, however deep their queues are and whatever they move") {
   TestShaper by_depth({.requests_per_second = 3000}, 3);
   const auto same = granted(by_depth, {{1, 4096}, {32, 4096}, {256, 4096}}, 10);

@@ -32,6 +32,12 @@ void Throttle::enqueue(size_t line, uint64_t bytes, const Waiter& waiter) {
   if (needs_timer) timer_.mailbox().post(timer_letter_);
 }
 
+bool Throttle::admit_at_once(uint64_t bytes) {
+  if (!is_limited_.load(std::memory_order_relaxed)) return true;
+  const std::lock_guard lock(mutex_);
+  return shaper_.take_at_once(bytes, Worker::Clock::now());
+}
+
 void Throttle::turn_away(size_t line, const void* client) {
   std::vector<Waiter> leaving;
   {

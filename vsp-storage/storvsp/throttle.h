@@ -46,6 +46,10 @@ class Throttle : public std::enable_shared_from_this<Throttle> {
     return Awaiter{*this, {nullptr, &resumer, client, nullptr}, line, bytes};
   }
 
+  // For who comes again instead of waiting: whether a transfer of that many bytes may begin now,
+  // and then it counts. Never while others wait.
+  bool admit_at_once(uint64_t bytes);
+
  private:
   struct Waiter {
     std::coroutine_handle<> coroutine;
