@@ -35,6 +35,8 @@ CPU = "max,xsave=off,avx=off,avx2=off,fma=off,f16c=off,vaes=off,erms=off"
 MEMORY = "4G"
 MODULES = ["virtio_pci", "virtio_console", "virtiofs", "kvm-amd", "brd"]
 START_SECONDS = 180
+HOLD_SECONDS = 30  # ten times what it takes on a busy machine
+STARTS = 3
 
 # What became of a program that nobody has ended yet.
 RUNNING = None
@@ -219,6 +221,20 @@ def start_file_server(folder, tag, source, caching):
 
 def emulated_machine(work, memory=MEMORY):
     """One that QEMU emulates; what runs in it may write below the folder work, and nowhere else."""
+    for attempt in range(STARTS):
+        machine = start_emulated_machine(work, memory)
+        try:
+            # Once in thirty times it meets what it keeps others from.
+            machine.start(PYTHON, HERE / "hold_kvm.py").expect("held", HOLD_SECONDS)
+            return machine
+        except Timeout as error:
+            machine.close()
+            why = error
+        print(f"emulated machine {attempt + 1} of {STARTS}: {why}", file=sys.stderr, flush=True)
+    raise Unavailable(f"no emulated machine: {why}")
+
+
+def start_emulated_machine(work, memory):
     if os.geteuid() != 0:
         raise Unavailable("virtiofsd, which gives the emulated machine its files, needs root")
     kernel = debian.kernel("cloud")
@@ -251,7 +267,6 @@ def emulated_machine(work, memory=MEMORY):
         while not machine.ready.wait(0.1):
             if processes[-1].poll() is not None or time.monotonic() > deadline:
                 raise Unavailable("the emulated machine did not come up")
-        machine.start(PYTHON, HERE / "hold_kvm.py").expect("held", START_SECONDS)
         return machine
     except (OSError, Unavailable) as error:
         said = "".join((folder / name).read_text(errors="replace") for name in ("console", "qemu", "host.log", "work.log")
