@@ -17,7 +17,7 @@ class Outlet {
  public:
   using Reader = std::shared_ptr<Descriptor>;
 
-  // Half of what a pipe takes without waiting once poll() says that it is ready: what was kept
+  // A quarter of what a pipe takes once poll() says that it is ready (PIPE_BUF): what was kept
   // before a write and what is kept during it go into it together.
   static constexpr size_t max_waiting_bytes = 1024;
 
