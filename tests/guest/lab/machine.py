@@ -35,6 +35,10 @@ CPU = "max,xsave=off,avx=off,avx2=off,fma=off,f16c=off,vaes=off,erms=off"
 MEMORY = "4G"
 MODULES = ["virtio_pci", "virtio_console", "virtiofs", "kvm-amd", "brd"]
 START_SECONDS = 180
+# So often it is looked whether the machine lives in which somebody waits for long, and so long that may take: less, so
+# that nobody looks meanwhile.
+LOOK_SECONDS = 60
+ANSWER_SECONDS = 30
 HOLD_SECONDS = 30  # ten times what it takes on a busy machine
 STARTS = 3
 
@@ -90,10 +94,18 @@ class Process:
         self.machine.say(id=self.name, signal=int(number))
 
     def until(self, condition, seconds):
-        """Waits until condition() holds or the program has ended; whether it holds."""
-        with self.changed:
-            self.changed.wait_for(lambda: condition() or self.code is not RUNNING, seconds)
-            return condition()
+        """Waits until condition() holds or the program has ended; whether it holds. A machine that hangs meanwhile is found
+        out, however long one would wait."""
+        deadline = time.monotonic() + seconds
+        while True:
+            patience = deadline - time.monotonic()
+            with self.changed:
+                has_ended = self.changed.wait_for(lambda: condition() or self.code is not RUNNING,
+                                                  min(patience, LOOK_SECONDS))
+                if has_ended or patience <= LOOK_SECONDS:
+                    return condition()
+            if not self.machine.answers():
+                raise Timeout(f"the machine does not answer, in which {self.words[0]} runs:\n{self.out}{self.err}")
 
     def wait(self, seconds=60):
         """The exit code; a signal's is negative."""
@@ -161,7 +173,7 @@ class Machine:
     def answers(self):
         """Whether a program of no length starts and ends in it."""
         try:
-            return self.run("true", seconds=30).code == 0
+            return self.run("true", seconds=ANSWER_SECONDS).code == 0
         except (Timeout, OSError):
             return False
 
