@@ -30,8 +30,8 @@ def skip_unavailable(function):
 
 
 class ConsoleFirst:
-    """Shows the consoles of a failed case's guests before all else, and has no more guests run where one failed: what
-    holds it up, in an emulated machine, may be that machine's own processor.
+    """Shows the consoles of a failed case's guests before all else, keeps why it failed, and has no more guests run where
+    one failed: what holds it up, in an emulated machine, may be that machine's own processor.
     """
 
     def __init__(self, workshop):
@@ -47,6 +47,15 @@ class ConsoleFirst:
             consoles = [value.consoles() for value in item.funcargs.values() if hasattr(value, "consoles")]
             if consoles:
                 report.longrepr = "\n".join([*consoles, report.longreprtext])
+        if report.failed:
+            keep_failure(item, report)
+
+
+def keep_failure(case, report):
+    """Of a case that is tried again, nothing else says why."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    with open(LOGS / f"{file_name(case)}-failed.log", "a", encoding="utf-8") as log:
+        log.write(f"=== {report.when} ===\n{report.longreprtext}\n")
 
 
 class Workshop:
