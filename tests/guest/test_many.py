@@ -1,5 +1,6 @@
 """Many guests at once: each of them lives, answers, and ends well. `./dev bench density` measures what they cost."""
 import os
+import re
 
 import pytest
 from cases import boots, machine, raw_of, shell, skip_unavailable, workshop  # noqa: F401, fixtures
@@ -18,8 +19,17 @@ def fleet(boots, tmp_path):
     return Fleet(boots.start_words, debian.kernel("cloud"), tmp_path)
 
 
+def huge_pages_of_its_own(guest, machine):
+    """KiB of its runner's, but for the guest's memory, which alone is left out of core dumps (dd)."""
+    smaps = machine.run("cat", f"/proc/{guest.process.pid}/smaps").out
+    mappings = re.findall(r"AnonHugePages:\s+(\d+) kB.*?VmFlags:([^\n]*)", smaps, re.DOTALL)
+    assert len(mappings) > 10, smaps
+    return sum(int(size) for size, flags in mappings if "dd" not in flags.split())
+
+
 def test_many_small_guests_at_once(fleet, machine):
     fleet.grow_to(COUNT, PATIENCE)
+    assert [huge_pages_of_its_own(guest, machine) for guest in fleet.guests] == [0] * COUNT
     for index, guest in enumerate(fleet.guests):
         guest.run(f"echo guest {index} >/written", PATIENCE)
     for index in range(COUNT):
