@@ -118,6 +118,17 @@ std::unique_ptr<Console> open(
   return std::move(*console);
 }
 
+// A guest whose console is at standard input and output.
+struct Wired {
+  Wired() { console->connect(&guest); }
+
+  Pipe typed;
+  Pipe shown;
+  TestGuest guest;
+  Redirected redirected{typed.read_end.number(), shown.write_end.number()};
+  std::unique_ptr<Console> console = open({});
+};
+
 TEST_CASE("where a console is") {
   ConsoleOptions options;
   REQUIRE_OK(parse_console("unix:/run/guest", options));
@@ -182,12 +193,8 @@ TEST_CASE("Ctrl-A p asks for power off, and says nothing to the guest") {
 }
 
 TEST_CASE("a reader that is slow holds the guest up until nobody may wait any more") {
-  Pipe typed;
-  Pipe shown;
-  TestGuest guest;
-  const Redirected redirected(typed.read_end.number(), shown.write_end.number());
-  const auto console = open({});
-  console->connect(&guest);
+  Wired wired;
+  auto& [typed, shown, guest, redirected, console] = wired;
   std::atomic<bool> is_through = false;
   std::thread processor([&] {
     const std::string much(1 << 20, 'x');
@@ -220,12 +227,8 @@ class DescriptorLimit {
 int lowest_free_descriptor() { return Descriptor(dup(0)).number(); }
 
 TEST_CASE("much at a time does not get stuck either") {
-  Pipe typed;
-  Pipe shown;
-  TestGuest guest;
-  const Redirected redirected(typed.read_end.number(), shown.write_end.number());
-  const auto console = open({});
-  console->connect(&guest);
+  Wired wired;
+  auto& [typed, shown, guest, redirected, console] = wired;
   std::thread processor([&] { say(*console, std::string(1 << 20, 'x')); });
   pollfd event{.fd = shown.read_end.number(), .events = POLLIN, .revents = 0};
   REQUIRE(poll(&event, 1, -1) == 1);
@@ -242,12 +245,8 @@ TEST_CASE("much at a time does not get stuck either") {
 }
 
 TEST_CASE("a reader that is slow gets everything") {
-  Pipe typed;
-  Pipe shown;
-  TestGuest guest;
-  const Redirected redirected(typed.read_end.number(), shown.write_end.number());
-  const auto console = open({});
-  console->connect(&guest);
+  Wired wired;
+  auto& [typed, shown, guest, redirected, console] = wired;
   std::string text;
   while (text.size() < 300'000) text += std::to_string(text.size()) + "\n";
   std::thread processor([&] { say(*console, text); });
@@ -285,12 +284,8 @@ TEST_CASE("what is said byte by byte comes in few pieces, and is there when the 
 }
 
 TEST_CASE("a pipe that somebody else has filled holds up nobody who may not wait any more") {
-  Pipe typed;
-  Pipe shown;
-  TestGuest guest;
-  const Redirected redirected(typed.read_end.number(), shown.write_end.number());
-  const auto console = open({});
-  console->connect(&guest);
+  Wired wired;
+  auto& [typed, shown, guest, redirected, console] = wired;
   say(*console, "a");
   CHECK(get(shown.read_end.number(), 1) == "a");
   std::this_thread::sleep_for(20ms);  // it has asked, and the pipe took more
@@ -307,12 +302,8 @@ TEST_CASE("a pipe that somebody else has filled holds up nobody who may not wait
 }
 
 TEST_CASE("a reader that comes back before the guest is off has missed nothing") {
-  Pipe typed;
-  Pipe shown;
-  TestGuest guest;
-  const Redirected redirected(typed.read_end.number(), shown.write_end.number());
-  const auto console = open({});
-  console->connect(&guest);
+  Wired wired;
+  auto& [typed, shown, guest, redirected, console] = wired;
   const int pipe_bytes = fcntl(shown.read_end.number(), F_GETPIPE_SZ);
   REQUIRE(pipe_bytes > 0);
   std::string text;
@@ -446,12 +437,8 @@ TEST_CASE("a log that is a pipe which nobody empties ends nothing") {
 
 TEST_CASE("an output that somebody closed loses what is said, and ends nothing") {
   signal(SIGPIPE, SIG_IGN);
-  Pipe typed;
-  Pipe shown;
-  TestGuest guest;
-  const Redirected redirected(typed.read_end.number(), shown.write_end.number());
-  const auto console = open({});
-  console->connect(&guest);
+  Wired wired;
+  auto& [typed, shown, guest, redirected, console] = wired;
   shown.read_end = Descriptor();
   say(*console, "into the void");
   say(*console, "again");
