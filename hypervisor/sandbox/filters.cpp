@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -48,18 +49,17 @@ constexpr int calls_of_loop[] = {
     SYS_timerfd_settime, SYS_epoll_create1, SYS_epoll_ctl};
 
 // Reading by path. What they lead to is Landlock's business.
-constexpr int calls_of_reader[] = {SYS_openat, SYS_newfstatat, SYS_statx,      SYS_lseek,
-                                   SYS_getcwd, SYS_readlink,   SYS_readlinkat, SYS_getdents64,
-                                   SYS_fcntl,  SYS_unlink,     SYS_fstat};
+constexpr int calls_of_reader[] = {SYS_newfstatat, SYS_statx,      SYS_lseek,      SYS_getcwd,
+                                   SYS_readlink,   SYS_readlinkat, SYS_getdents64, SYS_fstat};
 // Files that grow, shrink, come and go.
-constexpr int calls_of_writer[] = {SYS_ftruncate, SYS_fallocate,  SYS_unlinkat, SYS_rename,
-                                   SYS_renameat,  SYS_renameat2,  SYS_linkat,   SYS_fchmod,
-                                   SYS_faccessat, SYS_faccessat2, SYS_access};
+constexpr int calls_of_writer[] = {SYS_ftruncate, SYS_fallocate, SYS_unlink,    SYS_unlinkat,
+                                   SYS_rename,    SYS_renameat,  SYS_renameat2, SYS_linkat,
+                                   SYS_faccessat, SYS_access,    SYS_faccessat2};
 
 constexpr int calls_of_server[] = {SYS_accept4, SYS_recvfrom, SYS_sendto};
 constexpr int calls_of_waiter_for_signals[] = {SYS_rt_sigtimedwait, SYS_rt_sigaction};
-// The next filter, a terminal's and a processor's signals, a report.
-constexpr int calls_of_starter[] = {SYS_seccomp, SYS_rt_sigaction, SYS_ftruncate};
+// The next filter, a terminal's and a processor's signals, a report, sockets that go.
+constexpr int calls_of_starter[] = {SYS_seccomp, SYS_rt_sigaction, SYS_ftruncate, SYS_unlink};
 constexpr int calls_of_beginning[] = {SYS_io_uring_setup, SYS_io_uring_register};
 
 // --- the requests of ioctl ---
@@ -99,10 +99,13 @@ constexpr unsigned long requests_of_main[] = {KVM_CREATE_VM,
 
 // --- the kinds ---
 
+// What may be opened by path.
+enum class Files : uint8_t { none, read, change };
+
 struct List {
   std::vector<Calls> calls;
   std::vector<Requests> requests;
-  bool opens_files = false;
+  Files files = Files::none;
   bool starts_threads = false;
 };
 
@@ -110,13 +113,13 @@ List list_of(ThreadKind kind) {
   switch (kind) {
     case ThreadKind::loader:
       return {
-          .calls = {calls_of_reader}, .requests = {}, .opens_files = true, .starts_threads = true};
+          .calls = {calls_of_reader}, .requests = {}, .files = Files::read, .starts_threads = true};
     case ThreadKind::processor:
       return {.calls = {calls_of_processor}, .requests = {requests_of_processor}};
     case ThreadKind::storage:
       return {.calls = {calls_of_loop, calls_of_reader, calls_of_writer},
               .requests = {requests_of_storage},
-              .opens_files = true};
+              .files = Files::change};
     case ThreadKind::bus:
       return {.calls = {calls_of_loop}, .requests = {requests_of_bus}};
     case ThreadKind::console:
@@ -131,13 +134,15 @@ List list_of(ThreadKind kind) {
   // Processors inherit its filter.
   return {.calls = {calls_of_starter, calls_of_processor, calls_of_reader},
           .requests = {requests_of_processor, requests_of_main},
-          .opens_files = true,
+          .files = Files::read,
           .starts_threads = true};
 }
 
 List list_of_all() {
-  List all{
-      .calls = {calls_of_beginning}, .requests = {}, .opens_files = true, .starts_threads = true};
+  List all{.calls = {calls_of_beginning},
+           .requests = {},
+           .files = Files::change,
+           .starts_threads = true};
   for (const ThreadKind kind :
        {ThreadKind::main, ThreadKind::loader, ThreadKind::processor, ThreadKind::storage,
         ThreadKind::bus, ThreadKind::console, ThreadKind::control, ThreadKind::signals}) {
@@ -229,6 +234,21 @@ void allow_threads(Builder& builder) {
   builder.allow(SYS_prctl, argument_is(0, PR_SET_NAME));
 }
 
+// To Landlock a file that is opened for neither reading nor writing (O_ACCMODE) is none that it
+// looks at, and its older versions do not look at O_TRUNC; neither looks at modes that give rights
+// away. Of fcntl there are locks, and what fdopendir() asks: other requests have signals sent.
+void allow_files(Builder& builder, Files files) {
+  constexpr uint64_t beyond_rights = lower_half & ~uint64_t{0777};
+  builder.allow(SYS_openat, argument_has(2, O_RDONLY, O_ACCMODE | O_CREAT | O_TRUNC));
+  for (const int request : {F_OFD_SETLK, F_OFD_GETLK, F_GETFL, F_SETFD})
+    builder.allow(SYS_fcntl, argument_is(1, uint64_t(request)));
+  // Long chains have many.
+  builder.allow(SYS_prlimit64, argument_is(0, 0), argument_is(1, RLIMIT_NOFILE));
+  if (files != Files::change) return;
+  builder.allow(SYS_openat, argument_has(2, O_RDWR, O_WRONLY | O_TRUNC));
+  builder.allow(SYS_fchmod, argument_has(1, 0, beyond_rights));
+}
+
 // glibc 2.36's free() asks once, by an open with these very flags, whether memory is overcommitted,
 // and goes on without an answer.
 void refuse_files(Builder& builder) {
@@ -242,7 +262,11 @@ Result<std::vector<sock_filter>> program_of(const List& list) {
     for (const int call : calls) builder.allow(call);
   for (const Requests requests : list.requests) allow_requests(builder, requests);
   if (list.starts_threads) allow_threads(builder);
-  if (!list.opens_files) refuse_files(builder);
+  if (list.files == Files::none) {
+    refuse_files(builder);
+  } else {
+    allow_files(builder, list.files);
+  }
   return builder.program();
 }
 

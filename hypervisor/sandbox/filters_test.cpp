@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
@@ -91,14 +92,41 @@ TEST_CASE("files are opened by those that serve them") {
   if (has_none()) return;
   for (const ThreadKind kind : kinds) {
     CAPTURE(thread_name(kind));
-    const bool opens =
-        kind == ThreadKind::main || kind == ThreadKind::loader || kind == ThreadKind::storage;
-    const bool shortens = kind == ThreadKind::main || kind == ThreadKind::storage;
-    CHECK(is_killed(kind, call(SYS_openat, AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC)) != opens);
-    CHECK(is_killed(kind, call(SYS_unlink, "/nowhere/at/all")) != opens);
+    const bool writes = kind == ThreadKind::storage;
+    const bool reads = writes || kind == ThreadKind::main || kind == ThreadKind::loader;
+    const bool shortens = writes || kind == ThreadKind::main;
+    const auto opening = [](int flags) { return call(SYS_openat, AT_FDCWD, "/dev/null", flags); };
+    CHECK(is_killed(kind, opening(O_RDONLY | O_CLOEXEC | O_DIRECTORY)) != reads);
+    CHECK(is_killed(kind, opening(O_RDWR | O_CLOEXEC)) != writes);
+    CHECK(is_killed(kind, opening(O_RDWR | O_CREAT | O_EXCL)) != writes);
+    CHECK(is_killed(kind, call(SYS_unlink, "/nowhere/at/all")) != shortens);
     CHECK(is_killed(kind, call(SYS_open, "/dev/null", O_RDONLY)));
     CHECK(is_killed(kind, call(SYS_ftruncate, -1, 0)) != shortens);
-    CHECK(is_killed(kind, call(SYS_renameat2, -1, "", -1, "", 0)) != (kind == ThreadKind::storage));
+    CHECK(is_killed(kind, call(SYS_renameat2, -1, "", -1, "", 0)) != writes);
+    CHECK(is_killed(kind, call(SYS_fchmod, -1, 0644)) != writes);
+    CHECK(is_killed(kind, call(SYS_fcntl, -1, F_OFD_SETLK, nullptr)) != reads);
+    CHECK(is_killed(kind, call(SYS_prlimit64, 0, RLIMIT_NOFILE, nullptr, nullptr)) != reads);
+  }
+}
+
+TEST_CASE("what Landlock does not look at is nobody's") {
+  if (has_none()) return;
+  for (const ThreadKind kind : kinds) {
+    CAPTURE(thread_name(kind));
+    const auto opening = [](int flags) { return call(SYS_openat, AT_FDCWD, "/dev/null", flags); };
+    // For neither reading nor writing: what is open so can be given other modes all the same.
+    CHECK(is_killed(kind, opening(O_ACCMODE)));
+    CHECK(is_killed(kind, opening(O_WRONLY)));
+    CHECK(is_killed(kind, opening(O_RDONLY | O_TRUNC)));
+    CHECK(is_killed(kind, opening(O_RDWR | O_TRUNC)));
+    CHECK(is_killed(kind, call(SYS_fchmod, -1, 04755)));
+    CHECK(is_killed(kind, call(SYS_chmod, "/nowhere/at/all", 0644)));
+    // Signals of another's choice, to whom it likes.
+    CHECK(is_killed(kind, call(SYS_fcntl, -1, F_SETOWN, 1)));
+    CHECK(is_killed(kind, call(SYS_fcntl, -1, F_SETSIG, SIGKILL)));
+    CHECK(is_killed(kind, call(SYS_fcntl, -1, F_NOTIFY, 0)));
+    CHECK(is_killed(kind, call(SYS_prlimit64, 1, RLIMIT_NOFILE, nullptr, nullptr)));
+    CHECK(is_killed(kind, call(SYS_prlimit64, 0, RLIMIT_CORE, nullptr, nullptr)));
   }
 }
 
