@@ -4,7 +4,7 @@
 #include <sys/random.h>
 
 #include <algorithm>
-#include <vector>
+#include <memory>
 
 #include "hypervisor/boot/boot_params.h"
 #include "hypervisor/boot/packed_kernel.h"
@@ -227,8 +227,12 @@ Result<std::optional<Loaded>> unpack_in_place(GuestRam& ram, const Packed& packe
 // A guest without room for all that init_size says: what runs takes only what its segments say.
 Result<std::optional<Loaded>> unpack_beside(GuestRam& ram, const Packed& packed,
                                             const Handover& handover) {
-  std::vector<std::byte> room(std::min<uint64_t>(packed.header.init_size, low_ram_end(ram)));
-  const auto kernel = unpack_payload(packed, room);
+  // What is packed better than that is no kernel.
+  constexpr uint64_t max_ratio = 1024;
+  const uint64_t room_bytes = std::min<uint64_t>(
+      {packed.header.init_size, low_ram_end(ram), max_ratio * packed.code.size()});
+  const auto room = std::make_unique_for_overwrite<std::byte[]>(room_bytes);
+  const auto kernel = unpack_payload(packed, std::span(room.get(), room_bytes));
   if (!kernel) return std::nullopt;
   const AddressRange linked = kernel->elf.place();
   const Distance distance =

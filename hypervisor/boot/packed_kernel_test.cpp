@@ -1,6 +1,7 @@
 #include "hypervisor/boot/packed_kernel.h"
 
 #include <doctest/doctest.h>
+#include <zlib.h>
 #include <zstd.h>
 
 #include <algorithm>
@@ -74,6 +75,23 @@ TestFile payload_of(const TestFile& unpacked) {
   return payload;
 }
 
+// As "gzip -n -9": the length that stands last is its own.
+TestFile gzip_payload_of(const TestFile& unpacked) {
+  constexpr int with_gzip_header = 15 + 16;
+  TestFile payload;
+  payload.bytes.resize(unpacked.bytes.size());
+  z_stream stream{};
+  REQUIRE(deflateInit2(&stream, 9, Z_DEFLATED, with_gzip_header, 8, Z_DEFAULT_STRATEGY) == Z_OK);
+  stream.next_in = reinterpret_cast<Bytef*>(const_cast<std::byte*>(unpacked.bytes.data()));
+  stream.avail_in = uInt(unpacked.bytes.size());
+  stream.next_out = reinterpret_cast<Bytef*>(payload.bytes.data());
+  stream.avail_out = uInt(payload.bytes.size());
+  REQUIRE(deflate(&stream, Z_FINISH) == Z_STREAM_END);
+  payload.bytes.resize(stream.total_out);
+  deflateEnd(&stream);
+  return payload;
+}
+
 TestFile bz_image_with(const TestFile& payload) {
   TestFile kernel = tests::bz_image();
   kernel.put(0x248, uint32_t{0x100}).put(0x24c, uint32_t(payload.bytes.size()));
@@ -102,7 +120,10 @@ constexpr uint64_t own_entry = link_address + 0x200;
 TEST_CASE("the kernel is unpacked, and its relocations behind it are read") {
   const TestFile kernel = unpacked_kernel();
   std::vector<std::byte> room(3 * mib);
-  const auto unpacked = unpack_kernel(payload_of(kernel).bytes, room);
+  TestFile payload;
+  SUBCASE("with the length behind") { payload = payload_of(kernel); }
+  SUBCASE("by gzip, whose length is its own") { payload = gzip_payload_of(kernel); }
+  const auto unpacked = unpack_kernel(payload.bytes, room);
   REQUIRE(unpacked);
   CHECK(unpacked->file.data() == room.data());
   CHECK(std::ranges::equal(unpacked->file, kernel.bytes));
