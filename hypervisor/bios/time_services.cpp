@@ -1,5 +1,7 @@
 #include "hypervisor/bios/time_services.h"
 
+#include <algorithm>
+
 #include "hypervisor/bios/low_memory.h"
 #include "hypervisor/boot/platform.h"
 #include "support/bytes.h"
@@ -38,10 +40,23 @@ constexpr unsigned from_bcd(uint8_t value) { return (value >> 4) * 10U + (value 
 
 }  // namespace
 
+// Of one second: the clock goes on between two of them.
+template <size_t count>
+std::array<uint8_t, count> TimeServices::read_together(
+    const std::array<uint8_t, count>& indices) const {
+  for (;;) {
+    const uint8_t before = read_clock(seconds);
+    std::array<uint8_t, count> values;
+    std::ranges::transform(indices, values.begin(),
+                           [this](uint8_t index) { return read_clock(index); });
+    if (read_clock(seconds) == before) return values;
+  }
+}
+
 uint32_t TimeServices::ticks_of_day() const {
-  const uint64_t second = from_bcd(read_clock(hours)) * 3600 + from_bcd(read_clock(minutes)) * 60 +
-                          from_bcd(read_clock(seconds));
-  return uint32_t(second * timer_hz / counts_per_tick);
+  const auto [hour, minute, second] = read_together<3>({hours, minutes, seconds});
+  const uint64_t of_day = from_bcd(hour) * 3600 + from_bcd(minute) * 60 + from_bcd(second);
+  return uint32_t(of_day * timer_hz / counts_per_tick);
 }
 
 void TimeServices::answer(BiosCall& call) {
@@ -52,10 +67,12 @@ void TimeServices::answer(BiosCall& call) {
     case set_ticks_function:
       set_ticks(call);
       break;
-    case get_time:
-      set_word(call.ecx, uint16_t(read_clock(hours) << 8 | read_clock(minutes)));
-      set_word(call.edx, uint16_t(read_clock(seconds) << 8));  // no daylight saving time
+    case get_time: {
+      const auto [hour, minute, second] = read_together<3>({hours, minutes, seconds});
+      set_word(call.ecx, uint16_t(hour << 8 | minute));
+      set_word(call.edx, uint16_t(second << 8));  // no daylight saving time
       break;
+    }
     case set_time:
       hold_clock(true);
       write_clock(hours, high_byte(call.ecx));
@@ -63,10 +80,12 @@ void TimeServices::answer(BiosCall& call) {
       write_clock(seconds, call.dh());
       hold_clock(false);
       break;
-    case get_date:
-      set_word(call.ecx, uint16_t(read_clock(century) << 8 | read_clock(year)));
-      set_word(call.edx, uint16_t(read_clock(month) << 8 | read_clock(day)));
+    case get_date: {
+      const auto [first, rest, of_year, of_month] = read_together<4>({century, year, month, day});
+      set_word(call.ecx, uint16_t(first << 8 | rest));
+      set_word(call.edx, uint16_t(of_year << 8 | of_month));
       break;
+    }
     case set_date:
       hold_clock(true);
       write_clock(century, high_byte(call.ecx));

@@ -1,6 +1,8 @@
 // INT 1Ah: ticks since midnight, and the clock that tells the date.
 #pragma once
 
+#include <array>
+
 #include "hypervisor/bios/call.h"
 #include "hypervisor/devices/ports.h"
 #include "hypervisor/kvm/guest_ram.h"
@@ -20,6 +22,8 @@ class TimeServices {
 
  private:
   uint8_t read_clock(uint8_t index) const;
+  template <size_t count>
+  std::array<uint8_t, count> read_together(const std::array<uint8_t, count>& indices) const;
   void write_clock(uint8_t index, uint8_t value) const;
   void hold_clock(bool is_held) const;
   void tell_ticks(BiosCall& call);
