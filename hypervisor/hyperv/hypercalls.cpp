@@ -40,7 +40,9 @@ static_assert(OnDisk<SignalEvent> && sizeof(SignalEvent) == 8);
 constexpr uint8_t low(uint16_t port) { return uint8_t(port & 0xff); }
 constexpr uint8_t high(uint16_t port) { return uint8_t(port >> 8); }
 
-// An instruction a line.
+// An instruction a line. The same in 32-bit code, which has its control elsewhere, and in ecx the
+// lower half of its input: never that number, since inputs in memory are aligned, and a connection
+// has a smaller one.
 // clang-format off
 constexpr uint8_t page_code[] = {
     0xf3, 0x0f, 0x1e, 0xfa,                           // endbr64

@@ -38,10 +38,10 @@ class Connections {
   virtual HypercallStatus signal_event(uint32_t connection_id) = 0;
 };
 
-// A processor's registers at the call, and the result for rax.
+// What a processor has in its registers at the call. execute() returns the result for them.
 struct Hypercall {
-  uint64_t control;  // rcx
-  uint64_t input;    // rdx: an address, or the first eight bytes themselves
+  uint64_t control;
+  uint64_t input;  // an address, or the first eight bytes themselves
 };
 uint64_t execute(const Hypercall& call, vmbus::GuestMemory& memory, Connections& connections);
 

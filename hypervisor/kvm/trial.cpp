@@ -1,6 +1,7 @@
 #include "hypervisor/kvm/trial.h"
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
@@ -26,7 +27,7 @@ constexpr uint64_t page_is_large = 0x80;
 
 constexpr uint8_t verdict_port = 0x10;
 constexpr uint8_t expected_verdict = 0x5a;
-constexpr std::chrono::seconds patience{5};
+constexpr std::chrono::seconds patience{20};
 
 // null, null, code 0x10, data 0x18, and for programs data 0x20, code 0x28: as SYSCALL and SYSRET
 // count them from STAR.
@@ -94,8 +95,9 @@ class Watchdog {
   Watchdog(Processor& processor, pthread_t runner)
       : thread_([this, &processor, runner] {
           std::unique_lock lock(mutex_);
-          if (!changed_.wait_for(lock, patience, [this] { return is_over_; }))
-            processor.kick(runner);
+          if (changed_.wait_for(lock, patience, [this] { return is_over_; })) return;
+          has_lost_patience_ = true;
+          processor.kick(runner);
         }) {}
   ~Watchdog() {
     {
@@ -105,11 +107,13 @@ class Watchdog {
     changed_.notify_one();
     thread_.join();
   }
+  bool has_lost_patience() const { return has_lost_patience_; }
 
  private:
   std::mutex mutex_;
   std::condition_variable changed_;
   bool is_over_ = false;
+  std::atomic<bool> has_lost_patience_ = false;
   std::thread thread_;
 };
 
@@ -150,9 +154,12 @@ Result<void> try_long_mode(const Kvm& kvm) {
                            .gdt_bytes = sizeof gdt,
                            .page_table = page_table_address}));
   const Watchdog watchdog(*processor, pthread_self());
-  TRY_LET(const bool has_ended, processor->run());
-  if (!has_ended) return broken("a trial of a few instructions did not end");
-  return judge(*processor);
+  for (;;) {
+    TRY_LET(const bool has_ended, processor->run());
+    if (has_ended) return judge(*processor);
+    // Something else may have interrupted it.
+    if (watchdog.has_lost_patience()) return broken("a trial of a few instructions did not end");
+  }
 }
 
 }  // namespace vhdkit::hypervisor

@@ -142,6 +142,17 @@ Result<void> VirtualMachine::set_clock(uint64_t ticks) const {
   return {};
 }
 
+Result<void> VirtualMachine::mask_8259s() const {
+  for (const uint32_t number : {KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE}) {
+    kvm_irqchip chip{};
+    chip.chip_id = number;
+    TRY(control(descriptor_.number(), KVM_GET_IRQCHIP, "KVM_GET_IRQCHIP", &chip));
+    chip.chip.pic.imr = all_lines;
+    TRY(control(descriptor_.number(), KVM_SET_IRQCHIP, "KVM_SET_IRQCHIP", &chip));
+  }
+  return {};
+}
+
 // --- the timer of firmware ---
 
 Result<void> VirtualMachine::add_timer() const {

@@ -32,6 +32,10 @@ class VirtualMachine {
   // 100 ns since start_clock() are these from now on. REQUIRES: no processor runs.
   Result<void> set_clock(uint64_t ticks) const;
 
+  // The 8259s, which KVM makes with its interrupt controllers, say nothing any more. Before a
+  // processor runs.
+  Result<void> mask_8259s() const;
+
   // --- what firmware has on a PC, for as long as there is firmware ---
 
   // An 8254 timer at its ports and on IRQ 0, with the second channel's gate at port 61h. Before a

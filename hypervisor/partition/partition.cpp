@@ -11,6 +11,7 @@
 #include "hypervisor/boot/platform.h"
 #include "hypervisor/hyperv/cpuid.h"
 #include "hypervisor/partition/firmware_call.h"
+#include "hypervisor/partition/hypervisor_call.h"
 #include "hypervisor/sandbox/sandbox.h"
 
 namespace vhdkit::hypervisor {
@@ -102,9 +103,8 @@ Result<void> Partition::start(const Entry& entry, const Ports& ports, Firmware* 
   ports_ = &ports;
   firmware_ = firmware;
   firmware_is_in_charge_ = firmware != nullptr;
-  if (firmware != nullptr) {
-    TRY(machine_->add_timer());
-  }
+  // What the tables say is not there says nothing.
+  TRY(firmware != nullptr ? machine_->add_timer() : machine_->mask_8259s());
   TRY(vps_[0]->processor->enter_at(entry));
   std::unique_lock lock(mutex_);
   for (const auto& vp : vps_)
@@ -306,8 +306,9 @@ void Partition::handle_port(Processor& processor) {
 
 Result<void> Partition::call_hypervisor(Processor& processor) {
   TRY_LET(kvm_regs registers, processor.registers());
-  const Hypercall call{.control = registers.rcx, .input = registers.rdx};
-  registers.rax = execute(call, parts_.ram, parts_.connections);
+  TRY_LET(const kvm_sregs special, processor.special_registers());
+  const Hypercall call = take_hypercall(registers, special);
+  give_result(execute(call, parts_.ram, parts_.connections), registers, special);
   return processor.set_registers(registers);
 }
 
