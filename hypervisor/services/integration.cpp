@@ -38,6 +38,10 @@ bool Integration::is_gone() const {
   return std::ranges::all_of(services_, [](const Service* service) { return service->is_gone(); });
 }
 
+void Integration::guest_is_off() {
+  for (Service* const service : services_) service->guest_is_off();
+}
+
 void Integration::wake_at(Time when) {
   if (when >= alarm_) return;
   alarm_ = when;

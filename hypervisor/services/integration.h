@@ -30,6 +30,8 @@ class Integration final : private Timekeeper {
   // Takes all of them away from the guest; is_gone() once that has let go.
   void rescind();
   bool is_gone() const;
+  // The guest does not run any more: whoever waits for its answers is told that it is gone.
+  void guest_is_off();
 
   Shutdown& shutdown() { return shutdown_; }
   Heartbeat& heartbeat() { return heartbeat_; }

@@ -99,11 +99,19 @@ Result<vmbus::Doorbell*> Service::open(vmbus::OpenedChannel opened) {
 
 void Service::close() {
   channel_.reset();
+  forget_what_was_asked();
+  host_.mailbox.post(closed_letter_);
+}
+
+void Service::guest_is_off() {
+  if (channel_) forget_what_was_asked();
+}
+
+void Service::forget_what_was_asked() {
   unanswered_.clear();
   set_due(never);
   if (state_ != State::broken) state_ = State::closed;
   ended();
-  host_.mailbox.post(closed_letter_);
 }
 
 void Service::finish_closing() { host_.server.channel_closed(*relid_); }
@@ -208,7 +216,7 @@ void Service::signal() { host_.partition.set_event_flag(channel_->destination, c
 // --- what the guest sends ---
 
 void Service::hear() {
-  if (!channel_ || state_ == State::broken) return;
+  if (!channel_ || state_ == State::broken || state_ == State::closed) return;
   if (const auto heard = read_packets(); !heard) break_off(heard.error().message);
 }
 

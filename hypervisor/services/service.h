@@ -68,6 +68,10 @@ class Service : private vmbus::ChannelDevice {
   void rescind();
   bool is_gone() const { return !relid_; }
 
+  // The guest will not run again before it opens the channel anew: what waits for its answer ends
+  // now, and nothing can be asked.
+  void guest_is_off();
+
   // Does what is due, and what may be done by now with it.
   void look_at_clock(Time now);
   // When it has to look next.
@@ -103,7 +107,7 @@ class Service : private vmbus::ChannelDevice {
   virtual Result<void> answered(const Answer& answer) = 0;
   virtual void unanswered(uint8_t transaction) = 0;
   virtual void due() = 0;
-  // The channel is gone, with all that was asked.
+  // The channel or the guest is gone, with all that was asked. May be called twice.
   virtual void ended() = 0;
   virtual void add_to(nlohmann::ordered_json& report) const = 0;
 
@@ -147,6 +151,7 @@ class Service : private vmbus::ChannelDevice {
   void break_off(const std::string& reason);
   void tell_of_breakage();
   void finish_closing();
+  void forget_what_was_asked();
 
   Host host_;
   Kind kind_;

@@ -377,6 +377,24 @@ TEST_CASE_FIXTURE(Fixture, "a guest that is switched off loses its channel") {
   guest.attach(service);
 }
 
+TEST_CASE_FIXTURE(Fixture,
+                  "a guest that does not run any more cannot be asked until it comes back") {
+  make_ready();
+  REQUIRE_OK(service.ask(8));
+  const ServiceMessage asked = guest.take();
+  service.guest_is_off();
+  CHECK(service.events == std::vector<std::string>{"ended"});
+  CHECK(service.next_time() == never);
+  REQUIRE_FAILS(Errc::not_found, "does not use the service", service.ask(8));
+  // A processor may be on its way yet.
+  guest.send(asked.answer());
+  CHECK(service.events == std::vector<std::string>{"ended"});
+  CHECK_FALSE(guest.is_broken());
+  guest.close();
+  make_ready();
+  REQUIRE_OK(service.ask(8));
+}
+
 TEST_CASE_FIXTURE(Fixture, "signals go to the processor that the guest has named last") {
   make_ready();
   guest.modify(3);

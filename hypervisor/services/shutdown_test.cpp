@@ -119,6 +119,7 @@ TEST_CASE_FIXTURE(Fixture, "who waits is told that the guest is gone") {
     guest.leave();
     guest.attach(shutdown);
   }
+  SUBCASE("it does not run any more") { shutdown.guest_is_off(); }
   REQUIRE(outcome);
   REQUIRE_FAILS(Errc::io, "gone", *outcome);
 }

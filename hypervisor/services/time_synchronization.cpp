@@ -28,16 +28,18 @@ void TimeSynchronization::agreed() {
   resumed();
 }
 
+// A time that it was told before it stood still is wrong by now, and its answer to that says
+// nothing.
 void TimeSynchronization::resumed() {
   is_to_be_set_ = true;
+  ended();
   if (state() == State::ready) due();
 }
 
-// One at a time: a guest that is late would only get times that are old. After a resumption it is
-// told at once, whatever it owes.
+// One at a time: a guest that is late would only get times that are old.
 void TimeSynchronization::due() {
   set_due(now() + interval, slack_of_routine);
-  if (asked_ && (!is_to_be_set_ || asked_to_set_)) return;
+  if (asked_) return;
   const auto reading = read_time_();
   if (!reading) return;
   const auto told = tell(*reading, is_to_be_set_ ? time_set : time_sample);

@@ -12,7 +12,7 @@ struct TimeReading {
   uint64_t host_time;       // since 1601-01-01 UTC
   uint64_t reference_time;  // the partition's
 };
-// Nothing: no partition runs. Called on the server's thread.
+// Nothing: no partition runs, or it is paused. Called on the server's thread.
 using ReadTime = std::function<std::optional<TimeReading>()>;
 
 // The host's clock in the service's terms.

@@ -83,6 +83,34 @@ TEST_CASE_FIXTURE(Fixture,
   CHECK(guest.take().body<uint8_t>(16) == sample);
 }
 
+TEST_CASE_FIXTURE(Fixture, "a time that was told before the guest stood still does not count") {
+  agree();
+  const ServiceMessage before = guest.take();
+  CHECK(before.body<uint8_t>(16) == set);
+  reading->host_time += 600'000'000;
+  time.resumed();
+  const ServiceMessage after = guest.take();
+  CHECK(after.body<uint8_t>(16) == set);
+  CHECK(after.body<uint64_t>(0) == reading->host_time);
+  guest.send(before.answer());
+  CHECK(time.report()["times-set"] == 0);
+  guest.send(after.answer());
+  CHECK(time.report()["times-set"] == 1);
+}
+
+TEST_CASE_FIXTURE(Fixture, "a guest that stands still for long is told the time once it goes on") {
+  agree();
+  guest.send(guest.take().answer());
+  reading.reset();
+  guest.pass(1h);
+  CHECK_FALSE(guest.has_more());
+  reading = TimeReading{.host_time = 7, .reference_time = 1};
+  time.resumed();
+  const ServiceMessage message = guest.take();
+  CHECK(message.body<uint8_t>(16) == set);
+  CHECK(message.body<uint64_t>(0) == 7);
+}
+
 TEST_CASE_FIXTURE(Fixture,
                   "what was not answered is set again; a guest that never answers gets four") {
   agree();

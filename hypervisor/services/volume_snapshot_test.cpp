@@ -232,6 +232,10 @@ TEST_CASE_FIXTURE(Fixture, "who waits is told that the guest is gone") {
     agree_to_backup();
     guest.close();
   }
+  SUBCASE("while it freezes, without a word") {
+    agree_to_backup();
+    service.guest_is_off();
+  }
   SUBCASE("it answers too little") {
     guest.send(take(hot_backup).answer().set(18, uint16_t{8}));
     CHECK(guest.is_broken());

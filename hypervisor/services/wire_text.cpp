@@ -14,6 +14,8 @@ constexpr uint16_t replacement = 0xfffd;
 
 bool is_high_surrogate(uint16_t unit) { return unit >= 0xd800 && unit < 0xdc00; }
 bool is_low_surrogate(uint16_t unit) { return unit >= 0xdc00 && unit < 0xe000; }
+// Terminals obey them, and JSON does not escape them.
+bool is_upper_control(uint16_t unit) { return unit >= 0x7f && unit < 0xa0; }
 
 }  // namespace
 
@@ -26,7 +28,8 @@ std::string utf8_of_wire(std::span<const std::byte> field) {
         is_high_surrogate(units[i]) && i + 1 < units.size() && is_low_surrogate(units[i + 1]);
     if (begins_pair) {
       ++i;
-    } else if (is_high_surrogate(units[i]) || is_low_surrogate(units[i])) {
+    } else if (is_high_surrogate(units[i]) || is_low_surrogate(units[i]) ||
+               is_upper_control(units[i])) {
       units[i] = replacement;
     }
   }

@@ -28,6 +28,8 @@ TEST_CASE("texts end with their zero or their field, and become valid UTF-8") {
   CHECK(read({0xde00, 'a'}) == replacement + "a");
   CHECK(read({0xd83d, 0xd83d, 0xde00}) == replacement + "\xf0\x9f\x98\x80");
   CHECK(read({0xde00, 0xd83d}) == replacement + replacement);
+  CHECK(read({'a', 0x9b, 0x7f, 0x80, 0x9f, 0xa0}) ==
+        "a" + replacement + replacement + replacement + replacement + "\xc2\xa0");
   const std::array<std::byte, 3> odd = {std::byte{'x'}, std::byte{0}, std::byte{'y'}};
   CHECK(utf8_of_wire(odd) == "x");
 }
