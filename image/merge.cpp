@@ -7,9 +7,9 @@
 
 #include "image/compare.h"
 #include "image/create.h"
+#include "image/durable_names.h"
 #include "image/known_children.h"
 #include "image/parent_edit.h"
-#include "image/remove_durably.h"
 #include "vhdx/edit.h"
 
 namespace vhdkit::image {

@@ -56,7 +56,9 @@ ControlClient::~ControlClient() {
 Result<ControlAnswer> ControlClient::ask(std::string_view name, const Json& parameters) {
   Json request = {{"id", 1}, {"command", name}};
   request.update(parameters);
-  TRY(send(request.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"));
+  const auto sent = send(request.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+  // Who is refused may be told before it has asked.
+  if (!sent && sent.error().os_error != EPIPE) return std::unexpected(sent.error());
   TRY_LET(const std::string line, receive_line());
   return with_context(parse_answer(line), path_);
 }

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <filesystem>
 
 #include "tools/console.h"
 #include "tools/control_client.h"
@@ -114,18 +113,12 @@ Result<const Command*> find_command(const std::string& name) {
               fmt::format("there is no command \"{}\": {}", printable(name), all));
 }
 
-// The runner has a folder of its own.
-std::string absolute(const std::string& path) {
-  std::error_code ignored;
-  const auto whole = std::filesystem::absolute(path, ignored);
-  return whole.empty() ? path : whole.string();
-}
-
 // Before a disk's words, where commas stand twice.
 std::string absolute_words(const std::string& words) {
   if (words.starts_with('/')) return words;
   std::string folder;
-  for (const char letter : absolute("x")) folder += letter == ',' ? ",," : std::string(1, letter);
+  for (const char letter : absolute_path("x"))
+    folder += letter == ',' ? ",," : std::string(1, letter);
   folder.pop_back();
   return folder + words;
 }
@@ -135,7 +128,7 @@ Json disk_name(const std::string& name) {
   uint64_t number = 0;
   const auto [rest, error] = std::from_chars(name.data(), name.data() + name.size(), number);
   if (error == std::errc() && rest == name.data() + name.size()) return number;
-  return absolute(name);
+  return absolute_path(name);
 }
 
 // The words behind a command.
@@ -184,7 +177,7 @@ Result<Json> parameters_of(const Command& command, const Words& words) {
       return Json{{"disk", disk_name(*words.argument)}, {"size", *words.size}};
     }
     case Takes::file:
-      return Json{{"filename", absolute(*words.argument)}};
+      return Json{{"filename", absolute_path(*words.argument)}};
     case Takes::nothing:
       break;
   }

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "image/convert.h"
 #include "support/checked.h"
@@ -57,6 +58,12 @@ std::unexpected<Error> bad_size(std::string_view text, std::string_view why) {
 }
 
 }  // namespace
+
+std::string absolute_path(const std::string& path) {
+  std::error_code ignored;
+  const auto whole = std::filesystem::absolute(path, ignored);
+  return whole.empty() ? path : whole.string();
+}
 
 Result<uint64_t> parse_size(std::string_view text) {
   std::string_view rest = text;

@@ -21,6 +21,9 @@ Result<uint64_t> parse_size(std::string_view text);
 // Errors: invalid_argument.
 Result<image::SizeChange> parse_size_change(std::string_view text);
 
+// The path from the root on, for programs that have a folder of their own; links stay.
+std::string absolute_path(const std::string& path);
+
 Take size_into(uint64_t& target);
 Take format_into(std::optional<image::Format>& target);
 Take profile_into(std::optional<image::Profile>& target);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <utility>
 
 #include "tools/local_address.h"
 
@@ -32,7 +33,29 @@ bool is_socket(const std::string& path) {
 
 }  // namespace
 
-Result<Descriptor> listen_at(const std::string& path, const ListenOptions& options) {
+LocalListener::LocalListener(Descriptor socket, std::string path)
+    : socket_(std::move(socket)), path_(std::move(path)) {
+  struct stat status{};
+  if (lstat(path_.c_str(), &status) != 0) return;
+  device_ = status.st_dev;
+  file_ = status.st_ino;
+}
+
+LocalListener& LocalListener::operator=(LocalListener&& other) noexcept {
+  std::swap(socket_, other.socket_);
+  std::swap(path_, other.path_);
+  std::swap(device_, other.device_);
+  std::swap(file_, other.file_);
+  return *this;
+}
+
+LocalListener::~LocalListener() {
+  struct stat status{};
+  if (!is_open() || lstat(path_.c_str(), &status) != 0) return;
+  if (status.st_dev == device_ && status.st_ino == file_) unlink(path_.c_str());
+}
+
+Result<LocalListener> LocalListener::at(const std::string& path, const ListenOptions& options) {
   TRY_LET(const sockaddr_un address, local_address(path));
   if (is_socket(path) && is_left_behind(address)) unlink(path.c_str());
   Descriptor listener = new_socket();
@@ -42,7 +65,7 @@ Result<Descriptor> listen_at(const std::string& path, const ListenOptions& optio
   if (!has_mode || bind(listener.number(), generic(address), sizeof address) != 0 ||
       ::listen(listener.number(), options.backlog) != 0)
     return fail_errno(errno, "a socket to listen on");
-  return listener;
+  return LocalListener(std::move(listener), path);
 }
 
 }  // namespace vhdkit::hypervisor

@@ -16,10 +16,30 @@ struct ListenOptions {
   std::optional<mode_t> mode;  // of the socket's file, from its first moment on; else by the umask
 };
 
-// Listens at the path, without blocking. A socket there whose program was killed, so that nobody
-// listens any more, is taken over; anything else there stays, and is an error. Whoever closes the
-// socket removes the file. Errors: invalid_argument (too long for a socket's name); those of the
-// system.
-Result<Descriptor> listen_at(const std::string& path, const ListenOptions& options);
+// Listens at a path, without blocking. The socket's file goes with it, unless another one has taken
+// its place.
+class LocalListener {
+ public:
+  // A socket there whose program was killed, so that nobody listens any more, is taken over;
+  // anything else there stays, and is an error. Errors: invalid_argument (too long for a socket's
+  // name); those of the system.
+  static Result<LocalListener> at(const std::string& path, const ListenOptions& options);
+
+  LocalListener() = default;
+  LocalListener(LocalListener&& other) noexcept = default;
+  LocalListener& operator=(LocalListener&& other) noexcept;
+  ~LocalListener();
+
+  int number() const { return socket_.number(); }
+  bool is_open() const { return socket_.is_open(); }
+
+ private:
+  LocalListener(Descriptor socket, std::string path);
+
+  Descriptor socket_;
+  std::string path_;
+  dev_t device_ = 0;  // of the file
+  ino_t file_ = 0;
+};
 
 }  // namespace vhdkit::hypervisor

@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "hypervisor/control/commands.h"
-#include "hypervisor/control/local_socket.h"
 #include "hypervisor/sandbox/sandbox.h"
 
 namespace vhdkit::hypervisor {
@@ -31,7 +30,7 @@ Result<void> ControlServer::begin() {
   end_event_ = Descriptor(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!end_event_.is_open()) return fail_errno(errno, "an eventfd");
   const ListenOptions for_its_owner{.backlog = int(limits_.max_clients), .mode = 0600};
-  TRY_LET(listener_, listen_at(path_, for_its_owner));
+  TRY_LET(listener_, LocalListener::at(path_, for_its_owner));
   return {};
 }
 
@@ -41,7 +40,6 @@ ControlServer::~ControlServer() {
     [[maybe_unused]] const ssize_t told = ::write(end_event_.number(), &one, sizeof one);
     thread_.join();
   }
-  if (listener_.is_open()) unlink(path_.c_str());
 }
 
 void ControlServer::serve(Controls& controls) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "hypervisor/control/connection.h"
+#include "hypervisor/control/local_socket.h"
 
 namespace vhdkit::hypervisor {
 
@@ -21,8 +22,8 @@ class ControlServer {
     Connection::Limits connection;
   };
 
-  // Takes the path, for its owner only; nobody is answered yet. Errors: as listen_at(), naming the
-  // path.
+  // Takes the path, for its owner only; nobody is answered yet. Errors: as LocalListener::at(),
+  // naming the path.
   static Result<std::unique_ptr<ControlServer>> listen(const std::string& path,
                                                        const Limits& limits);
   // Ends when the command that runs has ended, its answer sent if the client takes it at once.
@@ -43,7 +44,7 @@ class ControlServer {
 
   std::string path_;
   Limits limits_;
-  Descriptor listener_;
+  LocalListener listener_;
   Descriptor end_event_;
   std::list<Connection> clients_;  // of the thread
   std::thread thread_;

@@ -244,6 +244,7 @@ void Uart::write_byte(uint16_t offset, uint8_t value) {
 // so.
 void Uart::send(uint8_t value) {
   const std::byte byte{value};
+  has_sent_ = true;
   host_.write({&byte, 1});
   const std::lock_guard lock(mutex_);
   state_.transmitter_waits = true;

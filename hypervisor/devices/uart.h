@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <mutex>
 
@@ -33,6 +34,9 @@ class Uart final : public ByteDevice, public SerialGuest {
 
   // Both outlive it.
   Uart(SerialHost& host, InterruptLine& interrupt) : host_(host), interrupt_(interrupt) {}
+
+  // Whether the guest has sent anything yet. Any thread.
+  bool has_sent() const { return has_sent_; }
 
   // Nothing is taken in loopback: the line is cut off then.
   size_t receive(std::span<const std::byte> bytes) override;
@@ -84,6 +88,7 @@ class Uart final : public ByteDevice, public SerialGuest {
   State state_;
   bool line_is_high_ = false;
   bool host_waits_ = false;  // a receive() did not take all
+  std::atomic<bool> has_sent_ = false;
 };
 
 }  // namespace vhdkit::hypervisor

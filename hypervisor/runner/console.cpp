@@ -1,6 +1,7 @@
 #include "hypervisor/runner/console.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -11,8 +12,9 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <cstring>
 
-#include "hypervisor/control/local_socket.h"
+#include "hypervisor/runner/output_file.h"
 #include "hypervisor/sandbox/sandbox.h"
 #include "tools/console.h"
 
@@ -52,6 +54,12 @@ Result<std::shared_ptr<Descriptor>> duplicate(int stream, const char* name) {
   auto copy = std::make_shared<Descriptor>(fcntl(stream, F_DUPFD_CLOEXEC, 3));
   if (!copy->is_open()) return fail_errno(errno, name);
   return copy;
+}
+
+// A job of a shell's that does not have the terminal: keys are for others.
+bool is_in_background() {
+  const pid_t group = tcgetpgrp(STDIN_FILENO);
+  return group >= 0 && group != getpgrp();
 }
 
 // Whoever writes to a terminal or a pipe may not be alone, and find it full though it was ready.
@@ -94,21 +102,22 @@ Result<std::unique_ptr<Console>> Console::open(const ConsoleOptions& options,
 Result<void> Console::take_ends() {
   TRY_LET(wake_event_, new_event());
   if (!options_.log_path.empty()) {
-    auto log = std::make_shared<Descriptor>(
-        ::open(options_.log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
-    if (!log->is_open() || fcntl(log->number(), F_SETFL, O_APPEND | O_NONBLOCK) != 0)
-      return fail_errno(errno, options_.log_path);
-    log_ = Outlet(std::move(log));
+    TRY_LET(Descriptor log, open_to_write(options_.log_path, O_APPEND));
+    log_ = Outlet(std::make_shared<Descriptor>(std::move(log)));
   }
   if (options_.where == ConsoleOptions::Where::socket) {
-    TRY_LET(listener_,
-            with_context(listen_at(options_.socket_path, ListenOptions()), options_.socket_path));
+    TRY_LET(listener_, with_context(LocalListener::at(options_.socket_path, ListenOptions()),
+                                    options_.socket_path));
   }
   if (options_.where == ConsoleOptions::Where::stdio) {
     TRY_LET(input_, duplicate(STDIN_FILENO, "standard input"));
     TRY_LET(auto output, standard_output());
     output_ = Outlet(std::move(output));
-    is_at_terminal_ = isatty(STDIN_FILENO) != 0;
+    is_at_terminal_ = isatty(STDIN_FILENO) != 0 && !is_in_background();
+    if (is_in_background()) {
+      input_ = nullptr;
+      tools::say("in the background no keys go to the guest; --console unix:PATH is for those");
+    }
   }
   return {};
 }
@@ -142,14 +151,12 @@ Console::~Console() {
     wake();
     thread_.join();
   }
-  if (listener_.is_open()) unlink(options_.socket_path.c_str());
 }
 
 void Console::connect(SerialGuest* guest) {
   std::unique_lock lock(mutex_);
   guest_ = guest;
-  if (guest != nullptr && options_.where == ConsoleOptions::Where::stdio && !terminal_)
-    terminal_.emplace();
+  if (guest != nullptr && is_at_terminal_ && !terminal_) terminal_.emplace();
   log_.ask_again();
   output_.ask_again();
   wake();
@@ -203,7 +210,11 @@ void Console::write_out(Outlet& outlet) {
     std::ranges::copy(outlet.waiting(), bytes.begin());
   }
   const ssize_t count = ::write(outlet.reader()->number(), bytes.data(), length);
-  const bool is_gone = count < 0 && errno != EINTR && errno != EAGAIN;
+  const int error = count < 0 ? errno : 0;
+  const bool is_gone = error != 0 && error != EINTR && error != EAGAIN;
+  if (is_gone && &outlet == &log_)
+    tools::warn(fmt::format("{}: {}: what the guest says is not kept there any more",
+                            options_.log_path, std::strerror(error)));
   const std::lock_guard lock(mutex_);
   if (is_gone) {
     outlet = Outlet();
@@ -239,10 +250,14 @@ void Console::run() {
 bool Console::wait() {
   std::array<pollfd, 4> events{pollfd{.fd = wake_event_.number(), .events = POLLIN, .revents = 0},
                                pollfd{.fd = -1, .events = POLLIN, .revents = 0}};
-  if (input_ != nullptr && may_read())
-    events[1].fd = input_->number();
-  else if (input_ == nullptr && listener_.is_open())
+  if (input_ == nullptr) {
     events[1].fd = listener_.number();
+  } else if (may_read()) {
+    events[1].fd = input_->number();
+  } else if (listener_.is_open()) {
+    // Others wait until this client goes.
+    events[1] = {.fd = input_->number(), .events = 0, .revents = 0};
+  }
   std::chrono::milliseconds time{};
   {
     const std::lock_guard lock(mutex_);
@@ -272,8 +287,10 @@ std::chrono::milliseconds Console::patience() {
 }
 
 void Console::hear() {
-  if (input_ != nullptr) return read_from(Peer(input_));
-  accept_client();
+  if (input_ == nullptr) return accept_client();
+  if (may_read()) return read_from(Peer(input_));
+  lose(input_);
+  input_ = nullptr;
 }
 
 void Console::accept_client() {

@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "hypervisor/control/local_socket.h"
 #include "hypervisor/devices/serial_line.h"
 #include "hypervisor/runner/escapes.h"
 #include "hypervisor/runner/outlet.h"
@@ -91,7 +92,7 @@ class Console final : public SerialHost {
   ConsoleOptions options_;
   ConsoleWishes wishes_;
   Descriptor wake_event_;  // for the thread
-  Descriptor listener_;
+  LocalListener listener_;
   bool is_at_terminal_ = false;
   std::optional<RawTerminal> terminal_;
 

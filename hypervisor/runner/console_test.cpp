@@ -21,6 +21,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "hypervisor/sandbox/test_process.h"
 #include "tests/support/await.h"
 #include "tests/support/temporary_folder.h"
 
@@ -516,6 +517,49 @@ TEST_CASE("a terminal is raw while the console is there, and as before afterward
   CHECK(echoes() == std::pair(true, true));
 }
 
+// As a shell starts a job behind "&": in the background of a terminal that others have.
+int run_in_the_background() {
+  int leader = -1;
+  int follower = -1;
+  if (openpty(&leader, &follower, nullptr, nullptr, nullptr) != 0) return 2;
+  if (setsid() < 0 || ioctl(follower, TIOCSCTTY, 0) != 0) return 3;
+  const pid_t job = fork();
+  if (job == 0) {
+    setpgid(0, 0);
+    dup2(follower, 0);
+    dup2(follower, 1);
+    TestGuest guest;
+    {
+      const auto console = open({});
+      console->connect(&guest);
+      put(leader, "for the shell\n");
+      std::this_thread::sleep_for(20ms);
+      say(*console, "hello");
+      console->connect(nullptr);
+    }
+    termios state;
+    const bool is_as_before = tcgetattr(follower, &state) == 0 && (state.c_lflag & ECHO) != 0;
+    _exit(is_as_before && guest.seen().empty() ? 0 : 4);
+  }
+  int status = 0;
+  waitpid(job, &status, WUNTRACED);
+  if (WIFSTOPPED(status)) kill(job, SIGKILL);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 5;
+}
+
+TEST_CASE("a job in the background leaves the terminal alone, and is not stopped by it") {
+  CHECK(in_a_process(run_in_the_background).code == 0);
+}
+
+TEST_CASE("a log that is a pipe which nobody reads is refused, and waited for by nobody") {
+  tests::TemporaryFolder folder;
+  const std::string log = folder.path("log");
+  REQUIRE(mkfifo(log.c_str(), 0600) == 0);
+  const auto console =
+      Console::open({.where = ConsoleOptions::Where::nowhere, .log_path = log}, ConsoleWishes());
+  REQUIRE_FAILS(Errc::not_found, "nobody reads", console);
+}
+
 // --- a socket ---
 
 sockaddr_un address_of(const std::string& path) {
@@ -659,6 +703,26 @@ TEST_CASE("a client that goes makes room for the next one, whatever it typed") {
   put(next.number(), "d");
   guest.take(*console, 10);
   await_that([&] { return guest.seen() == "abcd"; });
+  console->connect(nullptr);
+}
+
+TEST_CASE("a client that goes makes room for the next one, also where the guest reads nothing") {
+  signal(SIGPIPE, SIG_IGN);
+  tests::TemporaryFolder folder;
+  const std::string path = folder.path("console");
+  TestGuest guest;
+  guest.room = 0;
+  const auto console = open({.where = ConsoleOptions::Where::socket, .socket_path = path});
+  console->connect(&guest);
+  Descriptor client = connect_to(path);
+  put(client.number(), std::string(size_t{100} << 10, 'x'));
+  client = Descriptor();
+  const Descriptor next = connect_to(path);
+  await_that([&] {
+    say(*console, "hello");
+    pollfd event{.fd = next.number(), .events = POLLIN, .revents = 0};
+    return poll(&event, 1, 1) == 1;
+  });
   console->connect(nullptr);
 }
 

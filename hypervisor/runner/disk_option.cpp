@@ -52,6 +52,8 @@ Result<void> take_word(const std::string& word, DiskPlan& plan) {
   }
   if (key == "bps") {
     TRY_LET(plan.limits.bytes_per_second, tools::parse_size(value));
+    if (plan.limits.bytes_per_second == 0)
+      return fail(Errc::invalid_argument, "bps is a size from 1 on, not \"" + value + "\"");
     return {};
   }
   return fail(Errc::invalid_argument,

@@ -42,6 +42,7 @@ TEST_CASE("what is no option is named") {
   REQUIRE_FAILS(Errc::invalid_argument, "\"\"", parse_disk("a,,,ro,cache="));
   REQUIRE_FAILS(Errc::invalid_argument, "\"fast\"", parse_disk("a,cache=fast"));
   REQUIRE_FAILS(Errc::invalid_argument, "\"0\"", parse_disk("a,iops=0"));
+  REQUIRE_FAILS(Errc::invalid_argument, "\"0\"", parse_disk("a,bps=0"));
   REQUIRE_FAILS(Errc::invalid_argument, "\"\"", parse_disk("a,iops"));
   REQUIRE_FAILS(Errc::invalid_argument, "qcow3", parse_disk("a,format=qcow3"));
 }

@@ -47,6 +47,10 @@ void GuestServices::close() {
   });
 }
 
+void GuestServices::guest_is_off() {
+  worker_.run([this] { integration_->guest_is_off(); });
+}
+
 // Begins something on the server's thread, and waits for its end.
 template <class Outcome>
 Outcome GuestServices::await(const std::function<void(std::function<void(Outcome)>)>& begin) {

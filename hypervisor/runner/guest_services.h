@@ -21,6 +21,10 @@ class GuestServices final : public services::Services {
   // anything now or later.
   void close();
 
+  // The guest does not run any more, and may not have answered: calls that wait for it return, and
+  // new ones find that it uses no service, until it is switched on again.
+  void guest_is_off();
+
   // As shut_down(), but does not wait; done is called on the server's thread.
   void begin_shut_down(services::ShutdownKind kind, services::Done done);
 

@@ -4,19 +4,20 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "hypervisor/boot/loader.h"
 #include "hypervisor/boot/platform.h"
-#include "hypervisor/devices/power.h"
-#include "hypervisor/devices/rtc.h"
-#include "hypervisor/devices/uart.h"
 #include "hypervisor/runner/disk_option.h"
 #include "hypervisor/runner/file_content.h"
 #include "hypervisor/runner/firmware_drives.h"
+#include "hypervisor/runner/status_json.h"
 #include "tools/options.h"
 
 namespace vhdkit::hypervisor {
 namespace {
+
+namespace fs = std::filesystem;
 
 // Hyper-V gives a controller one channel for each processor, and not more than these.
 constexpr unsigned max_channels = 8;
@@ -27,31 +28,9 @@ constexpr uint64_t max_bytes_ahead = uint64_t{64} << 20;
 // How long a pause waits for the processors.
 constexpr std::chrono::seconds patience{5};
 
-Json json_of(const Place& place) {
-  return {{"disk", place.number}, {"controller", place.controller}, {"lun", place.lun}};
-}
-
-Json json_of(const ExitCounts& counts) {
-  Json json = Json::object();
-  for (size_t i = 0; i < counts.size(); ++i) json[std::string(exit_cause_names[i])] = counts[i];
-  return json;
-}
-
-Json json_of(const DiskStatus& disk) {
-  Json json = json_of(disk.place);
-  json["filename"] = disk.path;
-  json["format"] = image::format_name(disk.format);
-  json["virtual-size"] = disk.size_bytes;
-  json["read-only"] = disk.is_read_only;
-  if (disk.undo_of) json["undo-disk-of"] = *disk.undo_of;
-  return json;
-}
-
-Json json_of(const std::optional<Confinement>& confinement) {
-  if (!confinement) return {};
-  return {
-      {"filters", confinement->has_filters},
-      {"landlock", confinement->landlock_version ? Json(*confinement->landlock_version) : Json()}};
+// As text: both ends name files by their whole paths, and neither follows links.
+bool is_same(const fs::path& path, const fs::path& other) {
+  return path.lexically_normal() == other.lexically_normal();
 }
 
 // Of the machine that we are on, those that we may use.
@@ -61,59 +40,7 @@ unsigned own_processor_count() {
   return sched_getaffinity(0, sizeof set, &set) == 0 ? unsigned(CPU_COUNT(&set)) : CPU_SETSIZE;
 }
 
-// The pin of the I/O APIC that the serial port is connected to.
-class EventLine final : public InterruptLine {
- public:
-  explicit EventLine(int event) : event_(event) {}
-  void edge() override {
-    const uint64_t one = 1;
-    (void)!write(event_, &one, sizeof one);
-  }
-
- private:
-  int event_;
-};
-
-class Power final : public PowerControl {
- public:
-  explicit Power(Partition& partition) : partition_(partition) {}
-  void power_off() override { partition_.end({.end = End::power_off, .message = {}}); }
-  void reset() override { partition_.end({.end = End::reset, .message = {}}); }
-
- private:
-  Partition& partition_;
-};
-
 }  // namespace
-
-// What a partition has besides processors, memory and VMBus. Connects the console while it lives.
-class Machine::Devices {
- public:
-  Devices(Partition& partition, Console& console, int com1_event)
-      : console_(console),
-        line_(com1_event),
-        uart_(console, line_),
-        power_(partition),
-        power_ports_(power_) {
-    ports_.add(platform::com1_port, platform::com1_port_count, uart_);
-    ports_.add(platform::rtc_index_port, 2, rtc_);
-    power_ports_.add_to(ports_);
-    console_.connect(&uart_);
-  }
-  // Nobody types any more, and no processor waits for a reader. Before it goes.
-  void disconnect() { console_.connect(nullptr); }
-
-  const Ports& ports() const { return ports_; }
-
- private:
-  Console& console_;
-  EventLine line_;
-  Uart uart_;
-  Rtc rtc_;
-  Power power_;
-  PowerPorts power_ports_;
-  Ports ports_;
-};
 
 Result<std::unique_ptr<Machine>> Machine::create(const Kvm& kvm, const MachinePlan& plan,
                                                  Console& console, Voices voices) {
@@ -155,8 +82,13 @@ Result<void> Machine::create_parts() {
 }
 
 Result<void> Machine::attach_disks() {
-  // Before any undo disk is made.
+  // A guest that cannot start leaves all disks as they are, and what earlier runs have left.
   for (const DiskPlan& disk : plan_.disks) TRY(storage_->check(disk));
+  if (plan_.iso) {
+    TRY(storage_->check_medium(*plan_.iso));
+  }
+  if (plan_.undo && loading_.valid() && !loading_.get())
+    return std::unexpected(loading_.get().error());
   for (const DiskPlan& disk : plan_.disks) TRY(storage_->attach(disk));
   if (plan_.iso) {
     TRY(storage_->insert_medium(*plan_.iso));
@@ -184,7 +116,9 @@ Result<Ending> Machine::run_once() {
   TRY_LET(const int com1_event, partition->pin_event(platform::com1_irq));
   Devices devices(*partition, console_, com1_event);
   set_current(partition.get());
-  auto ending = run(*partition, devices.ports());
+  auto ending = run(*partition, devices);
+  // Whoever waits for an answer of the guest's holds up everybody else.
+  services_->guest_is_off();
   switch_off(devices, *partition);
   return ending;
 }
@@ -205,26 +139,26 @@ bool Machine::starts_again(const Ending& ending) {
   return ending.end == End::reset && is_wanted;
 }
 
-Result<Ending> Machine::run(Partition& partition, const Ports& ports) {
+Result<Ending> Machine::run(Partition& partition, Devices& devices) {
   const bool has_loader = plan_.kernel.empty();
-  const auto entry = has_loader ? load_boot_loader(ports) : loading_.get();
+  const auto entry = has_loader ? load_boot_loader(devices) : loading_.get();
   if (has_loader && !entry && entry.error().code == Errc::not_found)
     return Ending{.end = End::no_loader, .message = entry.error().message};
   if (!entry) return std::unexpected(entry.error());
-  TRY(partition.start(*entry, ports, bios_.get()));
+  TRY(partition.start(*entry, devices.ports(), bios_.get()));
   has_run_ = true;
   if (has_loader) take_memory_ahead();
   return partition.wait();
 }
 
-Result<Entry> Machine::load_boot_loader(const Ports& ports) {
+Result<Entry> Machine::load_boot_loader(Devices& devices) {
   const std::string& path = plan_.disks.front().path;
   const std::lock_guard lock(operation_);
   auto drives = firmware_drives(*storage_);
   if (!drives) return std::unexpected(with_context(drives.error(), path));
   bios_ = std::make_unique<Bios>(Bios::Parts{.ram = *ram_,
-                                             .ports = ports,
-                                             .line = console_,
+                                             .ports = devices.ports(),
+                                             .line = devices.screen_line(),
                                              .drives = std::move(*drives),
                                              .vp_count = plan_.processor_count});
   return with_context(bios_->boot(), path);
@@ -305,6 +239,14 @@ Result<Partition*> Machine::running() {
   return partition;
 }
 
+// What a guest that stands still is asked it does when nobody expects it any more.
+Result<void> Machine::check_can_answer() {
+  const std::lock_guard lock(mutex_);
+  if (current_ == nullptr) return fail(Errc::busy, "the guest is being switched on or off");
+  if (current_->is_paused()) return fail(Errc::busy, "the guest is paused, and does not answer");
+  return {};
+}
+
 Json Machine::status() {
   const std::lock_guard lock(operation_);
   const Partition* const partition = current();
@@ -320,10 +262,7 @@ Json Machine::status() {
                  {"sandbox", json_of(plan_.confinement)},
                  {"disks", std::move(disks)},
                  {"services", services_->status()}};
-  if (const auto drive = storage_->drive()) {
-    status["dvd-drive"] = json_of(drive->place);
-    status["dvd-drive"]["filename"] = drive->medium ? Json(*drive->medium) : Json();
-  }
+  if (const auto drive = storage_->drive()) status["dvd-drive"] = json_of(*drive);
   return status;
 }
 
@@ -343,7 +282,7 @@ Result<void> Machine::resume() {
 
 Result<void> Machine::shut_down(bool restarts) {
   const std::lock_guard lock(operation_);
-  TRY_LET([[maybe_unused]] const Partition* const partition, running());
+  TRY(check_can_answer());
   using services::ShutdownKind;
   return services_->shut_down(restarts ? ShutdownKind::restart : ShutdownKind::power_off);
 }
@@ -403,14 +342,15 @@ Result<Json> Machine::snapshot(const std::optional<DiskName>& name, bool freezes
 }
 
 Result<std::vector<Snapshot>> Machine::snapshot_frozen(std::vector<unsigned> numbers) {
-  TRY_LET(const Partition* const partition, running());
-  if (partition->is_paused()) return fail(Errc::busy, "a guest that is paused cannot freeze");
+  TRY(check_can_answer());
   TRY(services_->freeze());
   auto snapshots = storage_->snapshot(std::move(numbers));
   const auto thawed = services_->thaw();
-  if (snapshots && !thawed)
+  if (thawed) return snapshots;
+  if (snapshots)
     return fail(Errc::io, "the snapshots are there, but may be torn: " + thawed.error().message);
-  return snapshots;
+  return fail(snapshots.error().code,
+              snapshots.error().message + "; and thawing the guest: " + thawed.error().message);
 }
 
 Result<Json> Machine::resize_disk(const DiskName& name, const std::string& size, bool shrinks) {
@@ -440,7 +380,8 @@ Result<unsigned> Machine::number_of(const DiskName& name) const {
       continue;
     }
     const auto& path = std::get<std::string>(name);
-    if (path == disk.path || path == disk.undo_of) return disk.place.number;
+    if (is_same(path, disk.path) || (disk.undo_of && is_same(path, *disk.undo_of)))
+      return disk.place.number;
   }
   if (const auto* const number = std::get_if<uint64_t>(&name))
     return fail(Errc::not_found, fmt::format("there is no disk {}", *number));
@@ -451,15 +392,17 @@ Result<unsigned> Machine::number_of(const DiskName& name) const {
 // The two clocks are read one after the other, which takes less than a guest can see.
 std::optional<services::TimeReading> Machine::read_time() {
   const std::lock_guard lock(mutex_);
-  if (current_ == nullptr) return std::nullopt;
+  if (current_ == nullptr || current_->is_paused()) return std::nullopt;
   return services::TimeReading{.host_time = services::host_time_now(),
                                .reference_time = current_->reference_time()};
 }
 
 void Machine::ask_to_power_off() {
-  services_->begin_shut_down(services::ShutdownKind::power_off, [this](const Result<void>& asked) {
+  const auto note = [this](const Result<void>& asked) {
     if (!asked) voices_.warn("the guest cannot be asked to power off: " + asked.error().message);
-  });
+  };
+  if (auto can_answer = check_can_answer(); !can_answer) return note(can_answer);
+  services_->begin_shut_down(services::ShutdownKind::power_off, note);
 }
 
 Result<void> Machine::close() {

@@ -9,6 +9,7 @@
 #include "hypervisor/kvm/memory_ahead.h"
 #include "hypervisor/partition/partition.h"
 #include "hypervisor/runner/console.h"
+#include "hypervisor/runner/devices.h"
 #include "hypervisor/runner/guest_services.h"
 #include "hypervisor/runner/storage.h"
 #include "hypervisor/sandbox/sandbox.h"
@@ -54,7 +55,7 @@ class Machine final : public Controls {
   // nothing.
   void ask_to_power_off();
   // Closes the disks, each of them whatever happens to the others, and ends their undo disks.
-  // Errors: the first one's.
+  // Errors: the first one's; who warns is told the others.
   Result<void> close();
 
   // Disks, channels, exits and services, with what was counted of them, as JSON.
@@ -75,18 +76,16 @@ class Machine final : public Controls {
   Result<void> eject_media() override;
 
  private:
-  class Devices;
-
   Machine(const Kvm& kvm, const MachinePlan& plan, Console& console, Voices voices)
       : kvm_(kvm), plan_(plan), console_(console), voices_(std::move(voices)) {}
   Result<void> create_parts();
   Result<void> attach_disks();
   Result<Ending> run_once();
-  Result<Ending> run(Partition& partition, const Ports& ports);
+  Result<Ending> run(Partition& partition, Devices& devices);
   void begin_loading();
   void take_memory_ahead();
   Result<Entry> load_kernel_file();
-  Result<Entry> load_boot_loader(const Ports& ports);
+  Result<Entry> load_boot_loader(Devices& devices);
   void end(Ending ending);
   void switch_off(Devices& devices, Partition& partition);
   void set_current(Partition* partition);
@@ -94,6 +93,7 @@ class Machine final : public Controls {
   // Null while the guest is switched on or off. REQUIRES: operation_ is held.
   Partition* current();
   Result<Partition*> running();
+  Result<void> check_can_answer();
   std::chrono::duration<double> uptime();  // since it was last switched on
   Result<unsigned> number_of(const DiskName& name) const;
   Result<std::vector<Snapshot>> snapshot_frozen(std::vector<unsigned> numbers);
@@ -111,7 +111,8 @@ class Machine final : public Controls {
   std::unique_ptr<Registers> registers_;
   std::unique_ptr<Storage> storage_;
   bool has_run_ = false;
-  std::future<Result<Entry>> loading_;  // of the next power-on's kernel; waits for it when it goes
+  std::shared_future<Result<Entry>>
+      loading_;                         // of the next power-on's kernel; waits for it when it goes
   std::unique_ptr<MemoryAhead> ahead_;  // for a boot loader
   std::unique_ptr<GuestServices> services_;  // on the storage's bus
   std::unique_ptr<Bios> bios_;               // of the power-on; null where a kernel is loaded

@@ -15,12 +15,14 @@
 #include "hypervisor/control/server.h"
 #include "hypervisor/kvm/trial.h"
 #include "hypervisor/runner/disk_option.h"
+#include "hypervisor/runner/output_file.h"
 #include "hypervisor/runner/reachable_paths.h"
 #include "hypervisor/runner/stop_signals.h"
 #include "hypervisor/sandbox/privileges.h"
 #include "tools/console.h"
 #include "tools/latency_svg.h"
 #include "tools/options.h"
+#include "tools/text.h"
 
 namespace vhdkit::hypervisor {
 namespace {
@@ -60,6 +62,7 @@ constexpr tools::ExitCode exit_codes[] = {
     {int(ExitCode::no_loader),
      "the first disk cannot be booted: it is empty, has no boot loader, or sectors of 4096 bytes"},
     {int(ExitCode::no_boot), "the disk's boot loader found nothing to boot"},
+    {int(ExitCode::no_report), "the report could not be written; everything else was done"},
     {128, "and more: ended by a signal, 128 and its number; the disks were closed"},
 };
 
@@ -127,7 +130,8 @@ ExitCode code_of(End end) {
 void tell_lines(std::string_view text) {
   while (!text.empty()) {
     const size_t end = text.find('\n');
-    tools::say(text.substr(0, end));
+    // The guest's own words.
+    tools::say(tools::printable(text.substr(0, end)));
     text = end == std::string_view::npos ? "" : text.substr(end + 1);
   }
 }
@@ -215,6 +219,8 @@ void Run::declare(Arguments& arguments) {
         if (plan_.disks.size() == Storage::max_disks)
           return fail(Errc::invalid_argument, "there are at most 64 disks");
         TRY_LET(auto disk, parse_disk(value));
+        // As clients of the control socket name it.
+        disk.path = tools::absolute_path(disk.path);
         plan_.disks.push_back(std::move(disk));
         return {};
       },
@@ -230,8 +236,14 @@ void Run::declare(Arguments& arguments) {
       "Leave the disks as they are: what the guest writes goes into a differencing child of each "
       "writable one (FILE.undo.avhdx), and at the end is kept there for the next run, merged into "
       "the disk, or discarded. What a run that was killed has left is treated so at the next "
-      "start.");
-  arguments.option("--iso", "FILE", tools::into(plan_.iso), "An ISO image, in a DVD drive.");
+      "start; a merge that had begun is finished then, whatever is wanted.");
+  arguments.option(
+      "--iso", "FILE",
+      [this](const std::string& value) -> Result<void> {
+        plan_.iso = tools::absolute_path(value);
+        return {};
+      },
+      "An ISO image, in a DVD drive.");
   arguments.option("--memory,-m", "SIZE", tools::size_into(plan_.memory_bytes),
                    "Memory, a multiple of 2M; 512M unless said.");
   arguments.option("--cpus,-c", "N", count_into(plan_.processor_count, platform::max_vp_count),
@@ -321,12 +333,14 @@ Result<void> Run::check_plan() const {
 // What cannot be written is found out now, and not when the guest is off; the file is changed then.
 Result<void> Run::open_report() {
   if (!report_) return {};
-  report_file_ = Descriptor(open(report_->c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666));
-  if (!report_file_.is_open()) return fail_errno(errno, *report_);
+  TRY_LET(report_file_, open_to_write(*report_, 0));
+  // Whoever reads from a pipe may take its time.
+  if (fcntl(report_file_.number(), F_SETFL, 0) != 0) return fail_errno(errno, *report_);
   return {};
 }
 
 Result<void> Run::write_report(const std::string& report) const {
+  if (!report_) return {};
   // A pipe cannot be cut, and need not.
   if (ftruncate(report_file_.number(), 0) != 0 && errno != EINVAL)
     return fail_errno(errno, *report_);
@@ -365,8 +379,8 @@ Result<int> Run::run_machine() {
   TRY(check_plan());
   plan_.restarts = !stays_down_;
   keep_stacks_small();
-  // Whoever closes the console's other end ends nothing.
-  signal(SIGPIPE, SIG_IGN);
+  // Whoever closes the console's other end ends nothing, and its terminal stops nothing.
+  for (const int one : {SIGPIPE, SIGTTIN, SIGTTOU}) signal(one, SIG_IGN);
   Stopper stopper;
   StopSignals signals([&] { stopper.stop(); });
   const auto kvm = usable_kvm();
@@ -396,7 +410,9 @@ Result<int> Run::run_machine() {
   control.reset();
   stopper.set_machine(nullptr);
   TRY_LET(const int code, finish(*machine, ending));
-  return signals.caught() == 0 ? code : 128 + signals.caught();
+  // Whoever ends it by a signal has to know what that has left.
+  const bool is_done = code != int(ExitCode::unclean) && code != int(ExitCode::no_report);
+  return signals.caught() != 0 && is_done ? 128 + signals.caught() : code;
 }
 
 std::string Run::report_of(Machine& machine) const {
@@ -409,16 +425,13 @@ Result<int> Run::finish(Machine& machine, const Result<Ending>& ending) {
   // Our own messages end their lines as usual again.
   RawTerminal::restore();
   if (ending) tell(*ending);
-  const std::string report = report_of(machine);
-  if (const auto closed = machine.close(); !closed) {
-    tools::complain(closed.error().message);
-    return int(ExitCode::unclean);
-  }
-  if (report_) {
-    TRY(write_report(report));
-  }
+  const auto reported = write_report(report_of(machine));
+  if (!reported) tools::complain(reported.error().message);
+  const auto closed = machine.close();
+  if (!closed) tools::complain(closed.error().message);
   if (!ending) return std::unexpected(ending.error());
-  return int(code_of(ending->end));
+  if (!closed) return int(ExitCode::unclean);
+  return reported ? int(code_of(ending->end)) : int(ExitCode::no_report);
 }
 
 }  // namespace vhdkit::hypervisor

@@ -19,6 +19,7 @@ enum class ExitCode : int {
   unclean = 7,       // a disk could not be closed
   no_loader = 8,     // the first disk has no boot loader, or none that a BIOS can start
   no_boot = 9,       // the boot loader found nothing to boot
+  no_report = 10,    // all else was done
 };
 
 class Run final : public tools::Verb {

@@ -9,21 +9,24 @@
 namespace vhdkit::hypervisor {
 namespace {
 
-// Only this object sends it, to its own thread.
+// This object sends it to its own thread, and nobody else means anything by it.
 constexpr int end_signal = SIGUSR2;
 
-sigset_t watched_signals() {
-  sigset_t signals;
-  sigemptyset(&signals);
-  for (const int one : {SIGINT, SIGTERM, SIGHUP, end_signal}) sigaddset(&signals, one);
-  return signals;
+// nohup and `command &` in scripts ask that some are ignored: a signal that is blocked is heard all
+// the same.
+bool is_ignored(int signal) {
+  struct sigaction action{};
+  return sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
 }
 
 }  // namespace
 
 StopSignals::StopSignals(std::function<void()> stop) : stop_(std::move(stop)) {
-  const sigset_t signals = watched_signals();
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  sigemptyset(&signals_);
+  sigaddset(&signals_, end_signal);
+  for (const int one : {SIGINT, SIGTERM, SIGHUP})
+    if (!is_ignored(one)) sigaddset(&signals_, one);
+  pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
 }
 
 void StopSignals::listen() {
@@ -35,19 +38,20 @@ void StopSignals::listen() {
 
 StopSignals::~StopSignals() {
   if (!thread_.joinable()) return;
+  is_over_ = true;
   pthread_kill(thread_.native_handle(), end_signal);
   thread_.join();
 }
 
 void StopSignals::wait() {
-  const sigset_t signals = watched_signals();
-  for (int one = 0; sigwait(&signals, &one) == 0 && one != end_signal;) {
+  for (int one = 0; sigwait(&signals_, &one) == 0 && !is_over_;) {
+    if (one == end_signal) continue;
     // A second one ends the process as usual.
     if (caught_ != 0) {
       RawTerminal::restore();
       signal(one, SIG_DFL);
       raise(one);
-      pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+      pthread_sigmask(SIG_UNBLOCK, &signals_, nullptr);
     }
     caught_ = one;
     stop_();

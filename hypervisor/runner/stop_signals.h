@@ -1,15 +1,18 @@
 // SIGINT, SIGTERM and SIGHUP as a wish that something ends.
 #pragma once
 
+#include <signal.h>
+
 #include <atomic>
 #include <functional>
 #include <thread>
 
 namespace vhdkit::hypervisor {
 
-// While it lives, the signals interrupt nothing; once it listens, the first one, which may have
-// come before, calls `stop`, on a thread of this object's. REQUIRES: made before any other thread,
-// which would get the signals otherwise.
+// Those that whoever started the process has ignored stay ignored. While it lives, the others
+// interrupt nothing; once it listens, the first one, which may have come before, calls `stop`, on a
+// thread of this object's. REQUIRES: made before any other thread, which would get the signals
+// otherwise.
 class StopSignals {
  public:
   explicit StopSignals(std::function<void()> stop);
@@ -26,7 +29,9 @@ class StopSignals {
   void wait();
 
   std::function<void()> stop_;
+  sigset_t signals_;
   std::atomic<int> caught_ = 0;
+  std::atomic<bool> is_over_ = false;
   std::thread thread_;
 };
 

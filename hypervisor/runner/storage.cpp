@@ -141,7 +141,7 @@ storvsp::Worker* Storage::owner_of(const Place& place) const {
 Result<void> Storage::check(const DiskPlan& plan) {
   if (!undo_ || !plan.open.writable) return {};
   storvsp::Worker& worker = *workers_.front();
-  return worker.await([&] { return check_undo(worker.loop(), plan.path, plan.open); });
+  return worker.await([&] { return check_undo(worker.loop(), plan.path, plan.open, *undo_); });
 }
 
 Result<unsigned> Storage::attach(const DiskPlan& plan) {
@@ -333,6 +333,13 @@ Result<std::shared_ptr<image::Image>> Storage::open_medium(const std::string& pa
   return std::unexpected(opened.error());
 }
 
+Result<void> Storage::check_medium(const std::string& path) {
+  storvsp::Worker& worker = *workers_.front();
+  TRY_LET(auto medium, open_medium(path, worker));
+  worker.run([&] { medium.reset(); });
+  return {};
+}
+
 Result<void> Storage::insert_medium(const std::string& path) {
   if (drive_) {
     TRY_LET(auto medium, open_medium(path, *drive_->owner));
@@ -414,6 +421,7 @@ Result<void> Storage::close_all(bool has_run) {
     auto closed = close(disk, has_run            ? undo_
                               : was_made_in_vain ? std::optional(UndoEnd::discard)
                                                  : std::nullopt);
+    if (!closed && !first) log_(closed.error().message);
     if (first) first = std::move(closed);
   }
   disks_.clear();

@@ -74,6 +74,8 @@ class Storage final : public Connections {
 
   // Whether attach() can give it the undo disk that is wanted; only reads. Errors: check_undo()'s.
   Result<void> check(const DiskPlan& plan);
+  // Whether insert_medium() would take it. Errors: insert_medium()'s.
+  Result<void> check_medium(const std::string& path);
   // Opens the image and puts it in at the lowest number that is free; a guest that runs is told.
   // Returns the number. Errors: those of open_disk(); out_of_range: no number is free.
   Result<unsigned> attach(const DiskPlan& plan);
@@ -120,7 +122,7 @@ class Storage final : public Connections {
   // processor runs.
   void reset();
   // After reset(): closes all images and ends their undo disks, whatever happens to some of them.
-  // Errors: the first one.
+  // Errors: the first one; the log has the others.
   Result<void> close();
   // The same where the guest has never run: undo disks that were made for it are removed, and those
   // of earlier runs stay.

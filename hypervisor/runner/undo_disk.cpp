@@ -6,8 +6,8 @@
 #include <filesystem>
 
 #include "async/file.h"
+#include "image/durable_names.h"
 #include "image/merge.h"
-#include "image/remove_durably.h"
 #include "image/snapshot.h"
 
 namespace vhdkit::hypervisor {
@@ -70,6 +70,25 @@ Async<void> merge(async::Loop& loop, std::string child, bool dry_run) {
   co_return Result<void>();
 }
 
+Async<void> merge_away(async::Loop& loop, const std::string& child) {
+  // What would be refused leaves its name.
+  CO_TRY(co_await merge(loop, child, true));
+  const std::string merging = merging_path(child);
+  CO_TRY(image::rename_durably(child, merging));
+  co_return co_await merge(loop, merging, false);
+}
+
+// The merge of an earlier run, which was killed or had no room.
+Async<std::string> finish_merge(async::Loop& loop, const std::string& merging,
+                                const std::string& path, const image::OpenOptions& options) {
+  CO_TRY(co_await check_left_child(loop, merging, path, options));
+  CO_TRY(co_await merge(loop, merging, false));
+  co_return fmt::format(
+      "{}: the changes of an earlier run, in {}, were merged into it: that had "
+      "begun",
+      path, merging);
+}
+
 // What an earlier run has left; the note on it.
 Async<std::string> settle_left_child(async::Loop& loop, const std::string& child,
                                      const std::string& path, UndoEnd end) {
@@ -77,7 +96,7 @@ Async<std::string> settle_left_child(async::Loop& loop, const std::string& child
     case UndoEnd::keep:
       co_return fmt::format("{}: goes on with the changes of an earlier run, in {}", path, child);
     case UndoEnd::merge:
-      CO_TRY(co_await merge(loop, child, false));
+      CO_TRY(co_await merge_away(loop, child));
       co_return fmt::format("{}: the changes of an earlier run, in {}, were merged into it", path,
                             child);
     case UndoEnd::discard:
@@ -117,6 +136,12 @@ std::optional<UndoEnd> parse_undo_end(std::string_view word) {
   return std::nullopt;
 }
 
+std::string merging_path(const std::string& child) {
+  fs::path path(child);
+  const std::string extension = path.extension();
+  return path.replace_extension(".merging" + extension);
+}
+
 std::string undo_path(const std::string& path, image::Format format) {
   std::error_code ignored;
   const bool is_link = fs::is_symlink(path, ignored);
@@ -126,11 +151,19 @@ std::string undo_path(const std::string& path, image::Format format) {
 }
 
 Async<void> check_undo(async::Loop& loop, const std::string& path,
-                       const image::OpenOptions& options) {
+                       const image::OpenOptions& options, UndoEnd end) {
   const image::OpenOptions read_options = reading(options);
-  const auto format = co_await format_of(loop, path, read_options);
-  CO_TRY(format);
-  co_return Result<void>();
+  CO_TRY_LET(const image::Format format, co_await format_of(loop, path, read_options));
+  const std::string child = undo_path(path, format);
+  const std::string merging = merging_path(child);
+  if (is_there(merging)) {
+    CO_TRY(co_await check_left_child(loop, merging, path, options));
+    co_return co_await merge(loop, merging, true);
+  }
+  if (!is_there(child)) co_return Result<void>();
+  CO_TRY(co_await check_left_child(loop, child, path, options));
+  if (end != UndoEnd::merge) co_return Result<void>();
+  co_return co_await merge(loop, child, true);
 }
 
 Async<UndoDisk> begin_undo(async::Loop& loop, const std::string& path,
@@ -138,6 +171,11 @@ Async<UndoDisk> begin_undo(async::Loop& loop, const std::string& path,
   const image::OpenOptions read_options = reading(options);
   CO_TRY_LET(const image::Format format, co_await format_of(loop, path, read_options));
   UndoDisk undo{.path = undo_path(path, format), .is_new = true, .notes = {}};
+  const std::string merging = merging_path(undo.path);
+  if (is_there(merging)) {
+    CO_TRY_LET(std::string note, co_await finish_merge(loop, merging, path, options));
+    undo.notes.push_back(std::move(note));
+  }
   if (is_there(undo.path)) {
     CO_TRY(co_await check_left_child(loop, undo.path, path, options));
     CO_TRY_LET(std::string note, co_await settle_left_child(loop, undo.path, path, end));
@@ -158,13 +196,15 @@ Async<std::unique_ptr<image::Image>> open_undo(async::Loop& loop, const UndoDisk
 Async<void> finish_undo(async::Loop& loop, const std::string& child, UndoEnd end) {
   Result<void> finished;
   if (end == UndoEnd::discard) finished = discard(loop, child);
-  if (end == UndoEnd::merge) finished = co_await merge(loop, child, false);
+  if (end == UndoEnd::merge) finished = co_await merge_away(loop, child);
   if (finished) co_return finished;
+  const std::string merging = merging_path(child);
   co_return fail(
       finished.error().code,
       fmt::format("{}: the changes of this run stay there, since they could not be {}; "
                   "vhd merge puts them into the disk: {}",
-                  child, end == UndoEnd::merge ? "merged" : "discarded", finished.error().message));
+                  is_there(merging) ? merging : child,
+                  end == UndoEnd::merge ? "merged" : "discarded", finished.error().message));
 }
 
 }  // namespace vhdkit::hypervisor

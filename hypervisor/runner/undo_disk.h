@@ -21,6 +21,10 @@ std::optional<UndoEnd> parse_undo_end(std::string_view word);
 // The child of "disk.vhdx" is "disk.vhdx.undo.avhdx", beside the file itself where the path is a
 // link; a VHD's ends with ".undo.avhd".
 std::string undo_path(const std::string& path, image::Format format);
+// The name that the child has from before its merge until it is gone: "disk.vhdx.undo.avhdx" is
+// "disk.vhdx.undo.merging.avhdx" then. The disk is whole only under the child meanwhile, so that
+// has to be merged, whatever anybody wants done with a run's changes.
+std::string merging_path(const std::string& child);
 
 // To open a child of an image that is opened with these options. parent: where that is; nothing:
 // where the child says.
@@ -33,17 +37,19 @@ struct UndoDisk {
   std::vector<std::string> notes;  // what people should know of how it came to be
 };
 
-// Whether the image can have an undo disk at all; only reads. Errors: unsupported: a raw file, or
-// another format without children; as Image::open().
+// Whether the image can have an undo disk, and that can be done with what an earlier run has left
+// which is wanted; only reads. Errors: unsupported: a raw file, or another format without children;
+// exists: a file with the name of an undo disk that is no child of the image; busy: another run has
+// it; invalid_argument: it cannot be merged, since the image has other children, which would be
+// lost; as Image::open() and image::merge().
 Async<void> check_undo(async::Loop& loop, const std::string& path,
-                       const image::OpenOptions& options);
+                       const image::OpenOptions& options, UndoEnd end);
 
 // Makes the child. Where an earlier run has left one, because it was to be kept or because the
 // runner was killed, first that is done with it what is asked for now: it is merged, discarded, or,
-// kept, taken for this run. The image itself is written only by a merge. Errors: exists (a file of
-// that name that is no child of the image: it stays); busy (another run has it); invalid_argument
-// (merge: the image has other children, which would be lost); as check_undo(), image::snapshot()
-// and image::merge(). Then no child was made, and an earlier one is there as it was.
+// kept, taken for this run. A merge that had begun is finished before. The image itself is written
+// only by a merge. Errors: as check_undo(), image::snapshot() and image::merge(). Then no child was
+// made, and an earlier one has all changes that it had.
 Async<UndoDisk> begin_undo(async::Loop& loop, const std::string& path,
                            const image::OpenOptions& options, UndoEnd end);
 

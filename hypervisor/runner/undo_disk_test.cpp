@@ -31,8 +31,9 @@ Result<void> finish(const std::string& child, UndoEnd end) {
   return run_on_images_loop(finish_undo(images_loop(), child, end));
 }
 
-Result<void> check(const std::string& path, const image::OpenOptions& options = writing) {
-  return run_on_images_loop(check_undo(images_loop(), path, options));
+Result<void> check(const std::string& path, const image::OpenOptions& options = writing,
+                   UndoEnd end = UndoEnd::discard) {
+  return run_on_images_loop(check_undo(images_loop(), path, options, end));
 }
 
 std::vector<std::string> names_in(const std::string& folder) {
@@ -41,6 +42,14 @@ std::vector<std::string> names_in(const std::string& folder) {
     names.push_back(entry.path().filename().string());
   std::ranges::sort(names);
   return names;
+}
+
+Async<void> write_as_a_merge(std::string path, uint64_t disk_offset, int value) {
+  image::OpenOptions options = writing;
+  options.keep_identity = true;
+  CO_TRY_LET(const auto image, co_await image::Image::open(images_loop(), path, options));
+  CO_TRY(co_await tests::write_sectors(image->disk(), disk_offset, value));
+  co_return co_await image->disk().close();
 }
 
 struct Fixture {
@@ -128,6 +137,53 @@ TEST_CASE("what a killed run has left is treated as asked at the next start") {
     REQUIRE((*image)->warnings().size() == 1);
     CHECK((*image)->warnings()[0].find(fixture.child) != std::string::npos);
   }
+}
+
+TEST_CASE("a merge that was interrupted is finished, whatever is wanted later") {
+  for (const Format format : {Format::vhdx, Format::vhd}) {
+    Fixture fixture(format);
+    fixture.run(UndoEnd::merge);
+    const std::string merging = merging_path(fixture.child);
+    fs::rename(fixture.child, merging);
+    // A part of the content is in the disk; its identity is the one that the child names.
+    REQUIRE_OK(run_on_images_loop(write_as_a_merge(fixture.disk, 0, 9)));
+    write_to(merging, 0, 9);
+    UndoEnd end = UndoEnd::keep;
+    SUBCASE("keep") {}
+    SUBCASE("merge") { end = UndoEnd::merge; }
+    SUBCASE("discard") { end = UndoEnd::discard; }
+    REQUIRE_OK(check(fixture.disk, writing, end));
+    CHECK(value_in(fixture.disk, 4096) == 0);
+    const auto undo = begin(fixture.disk, end);
+    REQUIRE_OK(undo);
+    CHECK(undo->is_new);
+    CHECK(undo->notes.size() == 1);
+    CHECK_FALSE(fs::exists(merging));
+    CHECK(value_in(fixture.disk, 0) == 9);
+    CHECK(value_in(fixture.disk, 4096) == 2);
+  }
+}
+
+TEST_CASE("what an earlier run has left is looked at before anything is done with it") {
+  Fixture fixture;
+  fixture.run(UndoEnd::keep);
+  REQUIRE_OK(check(fixture.disk));
+  SUBCASE("it is in use") {
+    const auto other =
+        run_on_images_loop(image::Image::open(images_loop(), fixture.child, writing));
+    REQUIRE_OK(other);
+    CHECK(check(fixture.disk).error().code == Errc::busy);
+  }
+  SUBCASE("it cannot be merged") {
+    const std::string other = fixture.folder.path("other.avhdx");
+    make_image(other, Format::vhdx, fixture.disk);
+    REQUIRE_FAILS(Errc::invalid_argument, other, check(fixture.disk, writing, UndoEnd::merge));
+  }
+  SUBCASE("it is none") {
+    std::ofstream(fixture.child) << "precious";
+    REQUIRE_FAILS(Errc::exists, fixture.child, check(fixture.disk));
+  }
+  CHECK(fs::exists(fixture.child));
 }
 
 TEST_CASE("the disk of somebody who uses it is left alone") {

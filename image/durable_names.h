@@ -1,0 +1,18 @@
+// Names of files that would do harm if they came back after a crash.
+#pragma once
+
+#include <string>
+
+#include "support/result.h"
+
+namespace vhdkit::image {
+
+// Removes the file, and returns when its name is gone also after a crash. Errors: those of the
+// system, naming the file or its folder.
+Result<void> remove_durably(const std::string& path);
+
+// Gives the file another name in its folder, and returns when it has that also after a crash.
+// Errors: exists: that name is taken; those of the system, naming the file or its folder.
+Result<void> rename_durably(const std::string& path, const std::string& new_path);
+
+}  // namespace vhdkit::image
