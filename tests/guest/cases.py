@@ -64,7 +64,10 @@ class Workshop:
     def __init__(self, config, folder):
         self.folder = folder
         self._kernels, self._machine, self._why_not = {}, None, None
+        self._is_broken = False
         self.machine_is_suspect = False
+        for log in LOGS.glob("*-failed.log"):
+            log.unlink()
         config.pluginmanager.register(ConsoleFirst(self))
         config.add_cleanup(self.close)
 
@@ -79,8 +82,11 @@ class Workshop:
                 if not VHD_RUN.exists():
                     raise Unavailable(f"{VHD_RUN} is not built")
                 self._machine = machine_with_kvm(self.folder)
-            except Unavailable as error:
-                self._why_not = str(error)
+            except (Unavailable, Timeout) as error:
+                self._why_not, self._is_broken = str(error), isinstance(error, Timeout)
+        # A machine that could be there and is not is no reason to skip anything.
+        if self._is_broken:
+            pytest.fail(self._why_not)
         if self._why_not is not None:
             pytest.skip(self._why_not)
         return self._machine
@@ -98,12 +104,13 @@ class Workshop:
 
     def root(self):
         """A raw root, made once; not to be written."""
-        path = self.folder / "root.raw"
+        path, new = self.folder / "root.raw", self.folder / "root.new"
         if not path.exists():
             try:
-                guests.make_root(path, [*guests.SG_TOOLS, "lsblk", "resize2fs"])
+                guests.make_root(new, [*guests.SG_TOOLS, "lsblk", "resize2fs"])
             except Unavailable as error:
                 pytest.skip(str(error))
+            new.rename(path)
         return path
 
     def close(self):

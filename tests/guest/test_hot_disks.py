@@ -1,6 +1,5 @@
 """Disks, snapshots and media that come and go while the guest runs, by the control socket."""
 import hashlib
-import time
 
 import pytest
 from cases import boots, files_of, machine, raw_of, root, shell, workshop  # noqa: F401, fixtures
@@ -296,7 +295,5 @@ def test_what_is_no_iso_image(boots, root, tmp_path):
     none = tmp_path / "none.iso"
     none.write_bytes(bytes(MIB))
     guest = boots.start([root], extra=["--iso", none])
-    begun = time.monotonic()
     assert guest.ends(60) == 1
-    assert time.monotonic() - begun < 60
     assert f"{none}: is no ISO image" in guest.process.err

@@ -63,8 +63,10 @@ def test_the_guest_s_kernel_gives_up(boots, root):
     guest = boots.start([root])
     guest.boots()
     guest.run("echo before >/before && sync")
+    guest.run("printf 'a title: \\033]0;mine\\007' >/dev/kmsg")
     guest.type("echo c >/proc/sysrq-trigger\n")
     assert guest.ends() == CRASH
+    assert "a title: " in guest.process.err and "\x1b" not in guest.process.err
     assert "the guest's kernel gave up" in guest.process.err
     assert "Kernel panic - not syncing: sysrq triggered crash" in guest.process.err
     assert run("check", "-q", root).code in (0, 3)

@@ -6,7 +6,7 @@ import time
 import pytest
 from cases import FLAVOURS, boots, files_of, machine, raw_of, root, shell, workshop  # noqa: F401, fixtures
 from conftest import MIB, run, run_ok
-from controls import Control
+from controls import VHD, Control
 from lab import debian, guests
 from lab.debian import Unavailable
 from test_interrupted import WRITER, synced_files
@@ -170,3 +170,20 @@ def test_a_frozen_snapshot_of_a_guest_that_writes(boots, machine, serviced_root,
     for name, digest in before.items():
         assert held[name] == digest
     assert f"f{last + 8}" not in held
+
+
+def test_a_guest_that_does_not_freeze_holds_up_no_end(boots, machine, serviced_root, tmp_path):
+    control = Control(machine, tmp_path / "control")
+    guest = boots.start([serviced_root], modules=("hv_utils",), extra=control.option)
+    guest.boots()
+    guest.run("hv_vss_daemon && until dmesg | grep 'VSS: userspace daemon'; do sleep 0.1; done")
+    guest.run("kill -STOP $(pidof hv_vss_daemon)")
+    asks = machine.start(VHD, "ctl", "--output=json", "--freeze", control.path, "snapshot")
+    guest.run("sleep 2")
+    guest.type("poweroff -f\n")
+    assert asks.wait(120) == 1
+    error = json.loads(asks.out)["error"]
+    # Not that it has not answered within its minute.
+    assert error["kind"] == "io" and "gone before it answered" in error["message"], error
+    assert guest.ends() == 0
+    assert run("check", "-q", serviced_root).code in (0, 3)

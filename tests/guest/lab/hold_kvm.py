@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Keeps a machine of KVM with a processor that never runs, until its input ends.
+"""Keeps two machines of KVM with a processor each that never runs, until its input ends.
 
-With one there, Linux does not change its own code whenever another machine of KVM begins or ends (the static keys
-preempt_notifier_key and apic_sw_disabled). QEMU, emulating several processors, may miss a change of code that another
+With them there, Linux does not change its own code whenever another machine of KVM begins or ends (the static keys
+preempt_notifier_key and apic_sw_disabled; kvm_has_noapic_vcpu of one without interrupt controllers). QEMU, emulating several processors, may miss a change of code that another
 processor is just running into; it then meets the breakpoint of the change for ever.
 """
 import fcntl
@@ -15,9 +15,10 @@ KVM_CREATE_VM, KVM_CREATE_VCPU, KVM_CREATE_IRQCHIP = 0xAE01, 0xAE41, 0xAE60
 
 def main():
     kvm = os.open("/dev/kvm", os.O_RDWR)
-    machine = fcntl.ioctl(kvm, KVM_CREATE_VM, 0)
-    fcntl.ioctl(machine, KVM_CREATE_IRQCHIP, 0)
-    fcntl.ioctl(machine, KVM_CREATE_VCPU, 0)
+    usual, bare = fcntl.ioctl(kvm, KVM_CREATE_VM, 0), fcntl.ioctl(kvm, KVM_CREATE_VM, 0)
+    fcntl.ioctl(usual, KVM_CREATE_IRQCHIP, 0)
+    for machine in usual, bare:
+        fcntl.ioctl(machine, KVM_CREATE_VCPU, 0)
     print("held", flush=True)
     sys.stdin.read()
 

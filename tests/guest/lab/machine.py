@@ -41,6 +41,7 @@ LOOK_SECONDS = 60
 ANSWER_SECONDS = 30
 HOLD_SECONDS = 30  # ten times what it takes on a busy machine
 STARTS = 3
+NO_KVM = 2  # vhd-run's exit code
 
 # What became of a program that nobody has ended yet.
 RUNNING = None
@@ -226,7 +227,7 @@ def start_file_server(folder, tag, source, caching):
     deadline = time.monotonic() + 20
     while not (folder / tag).exists():
         if process.poll() is not None or time.monotonic() > deadline:
-            raise Unavailable(f"virtiofsd: {log.read_text()}")
+            raise Timeout(f"virtiofsd: {log.read_text()}")
         time.sleep(0.02)
     return process
 
@@ -234,16 +235,18 @@ def start_file_server(folder, tag, source, caching):
 def emulated_machine(work, memory=MEMORY):
     """One that QEMU emulates; what runs in it may write below the folder work, and nowhere else."""
     for attempt in range(STARTS):
-        machine = start_emulated_machine(work, memory)
+        machine = None
         try:
+            machine = start_emulated_machine(work, memory)
             # Once in thirty times it meets what it keeps others from.
             machine.start(PYTHON, HERE / "hold_kvm.py").expect("held", HOLD_SECONDS)
             return machine
         except Timeout as error:
-            machine.close()
+            if machine is not None:
+                machine.close()
             why = error
         print(f"emulated machine {attempt + 1} of {STARTS}: {why}", file=sys.stderr, flush=True)
-    raise Unavailable(f"no emulated machine: {why}")
+    raise Timeout(f"no emulated machine: {why}")
 
 
 def start_emulated_machine(work, memory):
@@ -278,13 +281,16 @@ def start_emulated_machine(work, memory):
         deadline = time.monotonic() + START_SECONDS
         while not machine.ready.wait(0.1):
             if processes[-1].poll() is not None or time.monotonic() > deadline:
-                raise Unavailable("the emulated machine did not come up")
+                raise Timeout("the emulated machine did not come up")
         return machine
-    except (OSError, Unavailable) as error:
+    except (OSError, Timeout) as error:
         said = "".join((folder / name).read_text(errors="replace") for name in ("console", "qemu", "host.log", "work.log")
                        if (folder / name).exists())
         clean_up()
-        raise Unavailable(f"no emulated machine: {error}\n{said}") from error
+        raise Timeout(f"{error}\n{said}") from error
+    except BaseException:
+        clean_up()
+        raise
 
 
 # --- which one ---
@@ -296,9 +302,10 @@ def runs_guests_here(folder):
     kernel = archive.tiny_kernel("POWER_OFF", pathlib.Path(folder) / "power_off")
     try:
         done = subprocess.run([VHD_RUN, "--memory", "64M", "--kernel", kernel], check=False, capture_output=True,
-                              stdin=subprocess.DEVNULL, timeout=20)
+                              stdin=subprocess.DEVNULL, text=True, timeout=60)
     except subprocess.TimeoutExpired:
         return False
+    assert done.returncode in (0, NO_KVM), f"vhd-run ended with {done.returncode}:\n{done.stderr}"
     return done.returncode == 0
 
 
