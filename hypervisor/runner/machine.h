@@ -111,9 +111,9 @@ class Machine final : public Controls {
   std::unique_ptr<Registers> registers_;
   std::unique_ptr<Storage> storage_;
   bool has_run_ = false;
-  std::shared_future<Result<Entry>>
-      loading_;                         // of the next power-on's kernel; waits for it when it goes
-  std::unique_ptr<MemoryAhead> ahead_;  // for a boot loader
+  // The next power-on's kernel on its way; waits for it when it goes.
+  std::shared_future<Result<Entry>> loading_;
+  std::unique_ptr<MemoryAhead> ahead_;       // for a boot loader
   std::unique_ptr<GuestServices> services_;  // on the storage's bus
   std::unique_ptr<Bios> bios_;               // of the power-on; null where a kernel is loaded
 

@@ -14,7 +14,7 @@ from lab.debian import Unavailable
 from lab.machine import RUNNING, VHD_RUN, runs_guests_here
 
 # What --help says.
-POWER_OFF, BAD_START, NO_KVM, TRIPLE_FAULT, RESTART, SIGNALLED = 0, 1, 2, 4, 6, 128
+POWER_OFF, BAD_START, NO_KVM, TRIPLE_FAULT, RESTART, NO_REPORT, SIGNALLED = 0, 1, 2, 4, 6, 10, 128
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +173,12 @@ def test_forms_of_a_report(tmp_path):
     done = run_here("--output", "text", "--report", tmp_path / "report", "--kernel", tmp_path / "none")
     assert done.code == BAD_START and '"text" is neither' in done.err
     assert os.listdir(tmp_path) == []
+
+
+def test_a_report_that_has_no_room(machine, kernels):
+    """All else was done, and that is said apart from a start that failed."""
+    done = machine.run(VHD_RUN, "--kernel", kernels("POWER_OFF"), "--report", "/dev/full")
+    assert done.code == NO_REPORT and "/dev/full: No space left" in done.err, done.err
 
 
 def test_help_lists_options_and_exit_codes():
