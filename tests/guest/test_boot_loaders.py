@@ -193,6 +193,23 @@ def extlinux_disk(workshop):
     return target
 
 
+def test_grub_on_the_screen_and_the_serial_port(boots, grub_disk, tmp_path):
+    """As Azure's images have it, GRUB_TERMINAL="console serial": both are this console, and all is said once."""
+    image = image_of(grub_disk, tmp_path / "disk.vhdx")
+    guest = boots.start_words(guests.own_words([image]))
+    guest.expect("the second one", 60)
+    guest.type("c")
+    guest.expect("grub>", 20)
+    guest.type("serial --unit=0 --speed=115200\r")
+    guest.type("terminal_input console serial\r")
+    guest.type("terminal_output console serial\r")
+    guest.type("echo twi'c'e an'd' o'n'ce\r")
+    said = guest.expect("twice and once", 20).end()
+    guest.type("halt\r")
+    assert guest.ends() == POWER_OFF
+    assert b"once" not in guest.process.raw_out[said:]
+
+
 def test_syslinux_on_a_fat(boots, syslinux_disk, tmp_path):
     """By what is typed at its prompt."""
     image = image_of(syslinux_disk, tmp_path / "disk.vhdx")
