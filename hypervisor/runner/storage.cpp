@@ -139,9 +139,11 @@ storvsp::Worker* Storage::owner_of(const Place& place) const {
 }
 
 Result<void> Storage::check(const DiskPlan& plan) {
-  if (!undo_ || !plan.open.writable) return {};
   storvsp::Worker& worker = *workers_.front();
-  return worker.await([&] { return check_undo(worker.loop(), plan.path, plan.open, *undo_); });
+  return worker.await([&] {
+    return undo_ && plan.open.writable ? check_undo(worker.loop(), plan.path, plan.open, *undo_)
+                                       : check_is_whole(worker.loop(), plan.path, plan.open);
+  });
 }
 
 Result<unsigned> Storage::attach(const DiskPlan& plan) {

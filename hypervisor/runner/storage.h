@@ -72,7 +72,8 @@ class Storage final : public Connections {
   };
   Bus bus() { return {control_->worker(), *server_, *partition_}; }
 
-  // Whether attach() can give it the undo disk that is wanted; only reads. Errors: check_undo()'s.
+  // Whether attach() can give it the undo disk that is wanted, or it can be without one; only
+  // reads. Errors: those of check_undo() and check_is_whole().
   Result<void> check(const DiskPlan& plan);
   // Whether insert_medium() would take it. Errors: insert_medium()'s.
   Result<void> check_medium(const std::string& path);

@@ -82,11 +82,14 @@ Async<void> merge_away(async::Loop& loop, const std::string& child) {
 Async<std::string> finish_merge(async::Loop& loop, const std::string& merging,
                                 const std::string& path, const image::OpenOptions& options) {
   CO_TRY(co_await check_left_child(loop, merging, path, options));
-  CO_TRY(co_await merge(loop, merging, false));
-  co_return fmt::format(
-      "{}: the changes of an earlier run, in {}, were merged into it: that had "
-      "begun",
-      path, merging);
+  const auto merged = co_await merge(loop, merging, false);
+  if (!merged)
+    co_return fail(merged.error().code,
+                   fmt::format("{}: has changes of an earlier run, of which {} has a part; they "
+                               "could not be merged: {}",
+                               merging, path, merged.error().message));
+  co_return fmt::format("{}: the changes of an earlier run, in {}, were merged into it, as begun",
+                        path, merging);
 }
 
 // What an earlier run has left; the note on it.
@@ -148,6 +151,21 @@ std::string undo_path(const std::string& path, image::Format format) {
   const fs::path real = is_link ? fs::weakly_canonical(path, ignored) : fs::path(path);
   return (real.empty() ? path : real.string()) +
          (format == image::Format::vhd ? ".undo.avhd" : ".undo.avhdx");
+}
+
+Async<void> check_is_whole(async::Loop& loop, const std::string& path,
+                           const image::OpenOptions& options) {
+  for (const image::Format format : {image::Format::vhdx, image::Format::vhd}) {
+    const std::string merging = merging_path(undo_path(path, format));
+    if (!is_there(merging)) continue;
+    const auto child = co_await check_left_child(loop, merging, path, options);
+    if (!child && child.error().code == Errc::exists) continue;
+    CO_TRY(child);
+    co_return fail(Errc::busy, fmt::format("{}: has a part of the changes in {}; --undo, or vhd "
+                                           "merge, puts the others into it",
+                                           path, merging));
+  }
+  co_return Result<void>();
 }
 
 Async<void> check_undo(async::Loop& loop, const std::string& path,

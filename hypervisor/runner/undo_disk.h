@@ -37,6 +37,12 @@ struct UndoDisk {
   std::vector<std::string> notes;  // what people should know of how it came to be
 };
 
+// Whether no merge into the image has begun: it can be used without an undo disk then. Only reads.
+// Errors: busy: of its undo disk's changes it has a part, or it is just getting them; as
+// Image::open().
+Async<void> check_is_whole(async::Loop& loop, const std::string& path,
+                           const image::OpenOptions& options);
+
 // Whether the image can have an undo disk, and that can be done with what an earlier run has left
 // which is wanted; only reads. Errors: unsupported: a raw file, or another format without children;
 // exists: a file with the name of an undo disk that is no child of the image; busy: another run has

@@ -154,6 +154,8 @@ TEST_CASE("a merge that was interrupted is finished, whatever is wanted later") 
     SUBCASE("discard") { end = UndoEnd::discard; }
     REQUIRE_OK(check(fixture.disk, writing, end));
     CHECK(value_in(fixture.disk, 4096) == 0);
+    REQUIRE_FAILS(Errc::busy, "has a part of the changes in " + merging,
+                  run_on_images_loop(check_is_whole(images_loop(), fixture.disk, writing)));
     const auto undo = begin(fixture.disk, end);
     REQUIRE_OK(undo);
     CHECK(undo->is_new);
@@ -161,7 +163,14 @@ TEST_CASE("a merge that was interrupted is finished, whatever is wanted later") 
     CHECK_FALSE(fs::exists(merging));
     CHECK(value_in(fixture.disk, 0) == 9);
     CHECK(value_in(fixture.disk, 4096) == 2);
+    REQUIRE_OK(run_on_images_loop(check_is_whole(images_loop(), fixture.disk, writing)));
   }
+}
+
+TEST_CASE("a disk is whole where what has that name is none of its children") {
+  Fixture fixture;
+  std::ofstream(merging_path(fixture.child)) << "something else";
+  REQUIRE_OK(run_on_images_loop(check_is_whole(images_loop(), fixture.disk, writing)));
 }
 
 TEST_CASE("what an earlier run has left is looked at before anything is done with it") {

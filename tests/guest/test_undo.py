@@ -202,5 +202,9 @@ def test_the_child_fills_its_file_system(machine, boots, root, small, end, off_k
         # A part of it may be in the disk: nothing discards it any more.
         refused = starts_and_ends(machine, off_kernel, [image], "--undo", "discard")
         assert refused.code == BAD_START and "No space left" in refused.err, refused.err
+        assert f"of which {image} has a part" in refused.err, refused.err
+        for words in ["--disk", image], ["--disk", f"{image},ro"]:
+            refused = machine.run(VHD_RUN, "--kernel", off_kernel, "--console", "none", *words)
+            assert refused.code == BAD_START and "has a part of the changes" in refused.err, refused.err
         assert machine.run(vhd, "io", "-q", "-c", "read -P 0x78 0 4M", child).code == 0
     assert os.path.exists(root)
