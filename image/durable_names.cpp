@@ -1,7 +1,6 @@
 #include "image/durable_names.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -31,19 +30,26 @@ Result<void> remove_durably(const std::string& path) {
   return flush_folder_of(path);
 }
 
+int rename_to_free_name(int folder, const std::string& name, const std::string& new_name) {
+  const char* const from = name.c_str();
+  const char* const to = new_name.c_str();
+  if (renameat2(folder, from, folder, to, RENAME_NOREPLACE) == 0) return 0;
+  if (errno != EINVAL && errno != ENOSYS) return errno;
+  // A file system without RENAME_NOREPLACE (NFS, some FUSE): link() refuses a name that is taken.
+  if (linkat(folder, from, folder, to, 0) == 0) {
+    unlinkat(folder, from, 0);
+    return 0;
+  }
+  if (errno == EEXIST) return EEXIST;
+  // No hard links either (FAT): look, then rename. The moment between the two is theirs.
+  if (faccessat(folder, to, F_OK, AT_SYMLINK_NOFOLLOW) == 0) return EEXIST;
+  return renameat(folder, from, folder, to) == 0 ? 0 : errno;
+}
+
 Result<void> rename_durably(const std::string& path, const std::string& new_path) {
-  const int noreplace =
-      renameat2(AT_FDCWD, path.c_str(), AT_FDCWD, new_path.c_str(), RENAME_NOREPLACE);
-  if (noreplace != 0 && errno == EEXIST) return fail(Errc::exists, new_path + ": exists already");
-  if (noreplace != 0 && errno != EINVAL && errno != ENOSYS)
-    return fail_errno(errno, path + ": giving it the name " + new_path);
-  if (noreplace == 0) return flush_folder_of(path);
-  // A file system without that (NFS, some FUSE): look, then rename. The moment between is theirs.
-  struct stat status{};
-  if (lstat(new_path.c_str(), &status) == 0)
-    return fail(Errc::exists, new_path + ": exists already");
-  if (rename(path.c_str(), new_path.c_str()) != 0)
-    return fail_errno(errno, path + ": giving it the name " + new_path);
+  const int error = rename_to_free_name(AT_FDCWD, path, new_path);
+  if (error == EEXIST) return fail(Errc::exists, new_path + ": exists already");
+  if (error != 0) return fail_errno(error, path + ": giving it the name " + new_path);
   return flush_folder_of(path);
 }
 

@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "image/durable_names.h"
 #include "support/guid.h"
 
 namespace vhdkit::image {
@@ -108,27 +109,14 @@ Async<void> NewFile::commit() {
 }
 
 Result<void> NewFile::rename_to_target() {
-  const char* const from = temporary_name_.c_str();
-  const unsigned flags = replace_ ? 0 : RENAME_NOREPLACE;
-  if (renameat2(folder_, from, folder_, name_.c_str(), flags) == 0) return {};
-  if (errno == EEXIST) return fail(Errc::exists, path_ + ": exists already");
-  if (flags != 0 && (errno == EINVAL || errno == ENOSYS)) return rename_without_flags();
-  return fail_errno(errno, path_ + ": giving the finished file its name");
-}
-
-// For file systems without RENAME_NOREPLACE (NFS, some FUSE): link() refuses a name that is taken.
-Result<void> NewFile::rename_without_flags() {
-  const char* const from = temporary_name_.c_str();
-  if (linkat(folder_, from, folder_, name_.c_str(), 0) == 0) {
-    unlinkat(folder_, from, 0);
-    return {};
-  }
-  if (errno == EEXIST) return fail(Errc::exists, path_ + ": exists already");
-  // No hard links either (FAT): look, then rename. The moment between the two is theirs.
-  if (faccessat(folder_, name_.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0)
-    return fail(Errc::exists, path_ + ": exists already");
-  if (renameat(folder_, from, folder_, name_.c_str()) == 0) return {};
-  return fail_errno(errno, path_ + ": giving the finished file its name");
+  int error = 0;
+  if (!replace_)
+    error = rename_to_free_name(folder_, temporary_name_, name_);
+  else if (renameat(folder_, temporary_name_.c_str(), folder_, name_.c_str()) != 0)
+    error = errno;
+  if (error == 0) return {};
+  if (error == EEXIST) return fail(Errc::exists, path_ + ": exists already");
+  return fail_errno(error, path_ + ": giving the finished file its name");
 }
 
 }  // namespace vhdkit::image

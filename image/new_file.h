@@ -36,7 +36,6 @@ class NewFile {
   Result<void> refuse_unfit_target();
   Result<void> create_temporary(async::Loop& loop);
   Result<void> rename_to_target();
-  Result<void> rename_without_flags();
 
   std::string path_;  // as the user gave it
   bool replace_;
