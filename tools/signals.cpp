@@ -20,13 +20,12 @@ void handle(int signal, void (*handler)(int), int flags) {
   sigaction(signal, &action, nullptr);
 }
 
-// nohup and `command &` in scripts ask that some are ignored: they stay so.
+}  // namespace
+
 bool is_ignored(int signal) {
   struct sigaction action = {};
   return sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
 }
-
-}  // namespace
 
 void watch_signals() {
   for (const int signal : {SIGINT, SIGTERM, SIGHUP})

@@ -8,6 +8,10 @@ namespace vhdkit::tools {
 // not end the process.
 void watch_signals();
 
+// Whether whoever started the process wants the signal to be ignored, as nohup and `command &` in
+// scripts do: it stays so.
+bool is_ignored(int signal);
+
 // Whether the work should stop.
 bool interrupted();
 // Whether somebody asked for progress since the last call.

@@ -5,6 +5,7 @@
 
 #include "hypervisor/runner/raw_terminal.h"
 #include "hypervisor/sandbox/sandbox.h"
+#include "tools/signals.h"
 
 namespace vhdkit::hypervisor {
 namespace {
@@ -12,20 +13,14 @@ namespace {
 // This object sends it to its own thread, and nobody else means anything by it.
 constexpr int end_signal = SIGUSR2;
 
-// nohup and `command &` in scripts ask that some are ignored: a signal that is blocked is heard all
-// the same.
-bool is_ignored(int signal) {
-  struct sigaction action{};
-  return sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
-}
-
 }  // namespace
 
 StopSignals::StopSignals(std::function<void()> stop) : stop_(std::move(stop)) {
   sigemptyset(&signals_);
   sigaddset(&signals_, end_signal);
+  // One that is blocked is heard also where it is ignored.
   for (const int one : {SIGINT, SIGTERM, SIGHUP})
-    if (!is_ignored(one)) sigaddset(&signals_, one);
+    if (!tools::is_ignored(one)) sigaddset(&signals_, one);
   pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
 }
 
