@@ -94,6 +94,8 @@ bool begins_with(Packed packed, const Method& method) {
 
 }  // namespace
 
+bool is_gzip(std::span<const std::byte> packed) { return begins_with(packed, methods[0]); }
+
 bool unpack(std::span<const std::byte> packed, std::span<std::byte> unpacked) {
   if (packed.size() > max_bytes || unpacked.size() > max_bytes) return false;
   for (const Method& method : methods)

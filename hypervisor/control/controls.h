@@ -36,7 +36,8 @@ class Controls {
   // A guest that takes the host's time gets it. Errors: io: KVM does not go on.
   virtual Result<void> resume() = 0;
   // The guest is asked to power off, or to restart, as from its own desktop; it takes its time.
-  // Errors: not_found: it does not use that service; io: it refuses, or does not answer.
+  // Errors: not_found: it does not use that service; busy, also: it is paused; io: it refuses, or
+  // does not answer.
   virtual Result<void> shut_down(bool restarts) = 0;
   // As a plug does: what the guest has not flushed is lost.
   virtual Result<void> power_off() = 0;

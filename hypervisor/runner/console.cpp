@@ -113,8 +113,9 @@ Result<void> Console::take_ends() {
     TRY_LET(input_, duplicate(STDIN_FILENO, "standard input"));
     TRY_LET(auto output, standard_output());
     output_ = Outlet(std::move(output));
-    is_at_terminal_ = isatty(STDIN_FILENO) != 0 && !is_in_background();
-    if (is_in_background()) {
+    const bool is_job = is_in_background();
+    is_at_terminal_ = isatty(STDIN_FILENO) != 0 && !is_job;
+    if (is_job) {
       input_ = nullptr;
       tools::say("in the background no keys go to the guest; --console unix:PATH is for those");
     }

@@ -577,6 +577,15 @@ Descriptor connect_to(const std::string& path) {
   return client;
 }
 
+// Until what the guest says comes to this client, whose turn it was not before.
+void await_hearing(Console& console, const Descriptor& client) {
+  await_that([&] {
+    say(console, "hello");
+    pollfd event{.fd = client.number(), .events = POLLIN, .revents = 0};
+    return poll(&event, 1, 1) == 1;
+  });
+}
+
 TEST_CASE("a client that reads nothing holds the guest up until it goes") {
   signal(SIGPIPE, SIG_IGN);
   tests::TemporaryFolder folder;
@@ -695,11 +704,7 @@ TEST_CASE("a client that goes makes room for the next one, whatever it typed") {
   put(client.number(), "abc");
   client = Descriptor();
   const Descriptor next = connect_to(path);
-  await_that([&] {
-    say(*console, "hello");
-    pollfd event{.fd = next.number(), .events = POLLIN, .revents = 0};
-    return poll(&event, 1, 1) == 1;
-  });
+  await_hearing(*console, next);
   put(next.number(), "d");
   guest.take(*console, 10);
   await_that([&] { return guest.seen() == "abcd"; });
@@ -718,11 +723,7 @@ TEST_CASE("a client that goes makes room for the next one, also where the guest 
   put(client.number(), std::string(size_t{100} << 10, 'x'));
   client = Descriptor();
   const Descriptor next = connect_to(path);
-  await_that([&] {
-    say(*console, "hello");
-    pollfd event{.fd = next.number(), .events = POLLIN, .revents = 0};
-    return poll(&event, 1, 1) == 1;
-  });
+  await_hearing(*console, next);
   console->connect(nullptr);
 }
 
