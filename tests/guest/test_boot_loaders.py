@@ -129,13 +129,18 @@ def test_grub_on_a_gpt_with_xfs(boots, grub_gpt_disk, tmp_path, kind):
     assert kind != "chain" or fingerprint(base) == before
 
 
-def test_grub_switches_the_machine_off(boots, grub_disk, tmp_path):
-    """By what is typed at its command line: APM."""
-    image = image_of(grub_disk, tmp_path / "disk.vhdx")
-    guest = boots.start_words(guests.own_words([image]))
+def at_the_command_line(boots, disk, folder):
+    """A guest whose GRUB waits for commands."""
+    guest = boots.start_words(guests.own_words([image_of(disk, folder / "disk.vhdx")]))
     guest.expect("the second one", 60)
     guest.type("c")
     guest.expect("grub>", 20)
+    return guest
+
+
+def test_grub_switches_the_machine_off(boots, grub_disk, tmp_path):
+    """By what is typed at its command line: APM."""
+    guest = at_the_command_line(boots, grub_disk, tmp_path)
     guest.type("halt\r")
     assert guest.ends() == POWER_OFF
 
@@ -195,11 +200,7 @@ def extlinux_disk(workshop):
 
 def test_grub_on_the_screen_and_the_serial_port(boots, grub_disk, tmp_path):
     """As Azure's images have it, GRUB_TERMINAL="console serial": both are this console, and all is said once."""
-    image = image_of(grub_disk, tmp_path / "disk.vhdx")
-    guest = boots.start_words(guests.own_words([image]))
-    guest.expect("the second one", 60)
-    guest.type("c")
-    guest.expect("grub>", 20)
+    guest = at_the_command_line(boots, grub_disk, tmp_path)
     guest.type("serial --unit=0 --speed=115200\r")
     guest.type("terminal_input console serial\r")
     guest.type("terminal_output console serial\r")

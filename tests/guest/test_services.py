@@ -54,6 +54,18 @@ class Serviced:
         return self.report()
 
 
+def controlled(boots, machine, folder, *disks):
+    """A guest with hv_utils, and its control socket."""
+    control = Control(machine, folder / "control")
+    guest = boots.start([*disks], modules=("hv_utils",), extra=control.option)
+    guest.boots()
+    return guest, control
+
+
+def start_snapshot_daemon(guest):
+    guest.run("hv_vss_daemon && until dmesg | grep 'VSS: userspace daemon'; do sleep 0.1; done")
+
+
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_power_off_by_the_shutdown_service(boots, serviced_root, tmp_path, flavour):
     serviced = Serviced(boots, serviced_root, tmp_path, flavour)
@@ -104,9 +116,7 @@ def test_the_clock_is_set_when_the_service_begins(boots, machine, serviced_root,
 
 def test_the_clock_is_right_after_a_pause(boots, machine, serviced_root, tmp_path):
     """No time passes in a guest that is paused; when it goes on it is told what time it is."""
-    control = Control(machine, tmp_path / "control")
-    guest = boots.start([serviced_root], modules=("hv_utils",), extra=control.option)
-    guest.boots()
+    guest, control = controlled(boots, machine, tmp_path, serviced_root)
     guest.run("true")
     control.ask("pause")
     time.sleep(20)
@@ -141,12 +151,10 @@ def test_a_frozen_snapshot_of_a_guest_that_writes(boots, machine, serviced_root,
     empty = tmp_path / "empty"
     empty.mkdir()
     data = guests.to_image(guests.make_ext4(empty, tmp_path / "data.raw", 256 * MIB), tmp_path / "data.vhdx")
-    control = Control(machine, tmp_path / "control")
-    guest = boots.start([serviced_root, data], modules=("hv_utils",), extra=control.option)
-    guest.boots()
+    guest, control = controlled(boots, machine, tmp_path, serviced_root, data)
     kind, why = control.refused("snapshot", "--freeze")
     assert kind == "io" and "cannot be frozen" in why, "without the daemon"
-    guest.run("hv_vss_daemon && until dmesg | grep 'VSS: userspace daemon'; do sleep 0.1; done")
+    start_snapshot_daemon(guest)
     guest.run("mount -t ext4 /dev/lun/1 /mnt")
     guest.type(WRITER.replace(">/f", ">/mnt/f").replace("</f", "</mnt/f") + "\n")
     guest.expect(r"^synced f12 ", 120)
@@ -173,10 +181,8 @@ def test_a_frozen_snapshot_of_a_guest_that_writes(boots, machine, serviced_root,
 
 
 def test_a_guest_that_does_not_freeze_holds_up_no_end(boots, machine, serviced_root, tmp_path):
-    control = Control(machine, tmp_path / "control")
-    guest = boots.start([serviced_root], modules=("hv_utils",), extra=control.option)
-    guest.boots()
-    guest.run("hv_vss_daemon && until dmesg | grep 'VSS: userspace daemon'; do sleep 0.1; done")
+    guest, control = controlled(boots, machine, tmp_path, serviced_root)
+    start_snapshot_daemon(guest)
     guest.run("kill -STOP $(pidof hv_vss_daemon)")
     asks = machine.start(VHD, "ctl", "--output=json", "--freeze", control.path, "snapshot")
     guest.run("sleep 2")
