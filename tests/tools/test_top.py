@@ -81,7 +81,8 @@ class Terminal:
         self.process = subprocess.Popen([program("vhd"), "ctl", *options, runner.path, "top"], stdin=self.theirs,
                                         stdout=self.theirs, stderr=self.theirs, start_new_session=True,
                                         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
-        threading.Thread(target=self.read, daemon=True).start()
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
 
     def read(self):
         try:
@@ -113,10 +114,14 @@ class Terminal:
         return any(re.match(r"0:0 +\d", line) for line in self.page())
 
     def ends(self, seconds=60):
-        """The exit code, with the terminal as it was."""
+        """The exit code, with the terminal as it was and all that was written on it."""
         code = self.process.wait(seconds)
-        self.until(lambda: self.screen.count(LEAVES) == self.screen.count(SHOWS))
         assert termios.tcgetattr(self.theirs) == self.before
+        os.close(self.theirs)
+        self.reader.join(seconds)
+        assert not self.reader.is_alive(), "the terminal has not ended"
+        os.close(self.ours)
+        assert self.screen.count(LEAVES) == self.screen.count(SHOWS)
         assert self.screen.rfind(b"\x1b[?25l") < self.screen.rfind(b"\x1b[?25h")
         assert self.screen.rfind(b"\x1b[?7l") < self.screen.rfind(b"\x1b[?7h")
         return code
