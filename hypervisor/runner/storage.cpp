@@ -409,6 +409,9 @@ void Storage::reset() {
     control_->worker().run([&] { is_quiet = server_->is_quiet(); });
     if (!is_quiet) std::this_thread::sleep_for(patience);
   }
+  control_->worker().run([this] {
+    for (const auto& controller : controllers_) controller->power_on();
+  });
 }
 
 Result<void> Storage::close() { return close_all(true); }

@@ -255,6 +255,12 @@ void Guest::close(const GuestChannel& channel) {
   }
 }
 
+void Guest::release(const Offer& offer) {
+  Fields released = message(13, 12);
+  released.set(8, offer.relid);
+  host_.post(released.bytes());
+}
+
 std::vector<uint64_t> Guest::take_pages(size_t count) {
   std::vector<uint64_t> pages;
   for (size_t i = 0; i < count; ++i) pages.push_back(next_page_++);

@@ -135,6 +135,8 @@ class Guest {
   std::unique_ptr<GuestChannel> open(const Offer& offer, uint32_t vp = 0);
   // close_channel, then the GPADL is taken back.
   void close(const GuestChannel& channel);
+  // relid_released: the host has taken the offer back.
+  void release(const Offer& offer);
   // Pages that nobody else has.
   std::vector<uint64_t> take_pages(size_t count);
   GuestBuffer take_buffer(uint32_t byte_count);

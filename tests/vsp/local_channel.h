@@ -39,11 +39,14 @@ class LocalChannel final : public storvsp::Channel::Owner {
   const GuestRing& incoming() const { return incoming_; }
   vmbus::TestMemory& memory() { return memory_; }
   vmbus::TestPartition& partition() { return partition_; }
-  bool is_broken() const { return is_broken_; }
+  bool is_broken() const { return break_count_ > 0; }
+  // How often the channel has said that it is.
+  unsigned break_count() const { return break_count_; }
+  const storvsp::UnitCounters& counters(uint8_t lun) const { return *units_[lun]->counters; }
 
  private:
   void create_sub_channels(uint16_t) override {}
-  void broken(std::string) override { is_broken_ = true; }
+  void broken(std::string) override { ++break_count_; }
 
   void make_channel(const storvsp::Channel::Saved* saved);
   vmbus::PageList pages(uint64_t first);
@@ -56,7 +59,7 @@ class LocalChannel final : public storvsp::Channel::Owner {
   vmbus::TestPartition partition_;
   scsi::Target target_;
   storvsp::UnitTable units_;
-  bool is_broken_ = false;
+  unsigned break_count_ = 0;
   GuestRing outgoing_;
   GuestRing incoming_;
   std::unique_ptr<storvsp::Channel> channel_;

@@ -147,5 +147,62 @@ TEST_CASE("answers that the guest has no room for are not lost when another chan
   run(moving_answers);
 }
 
+Async<void> let_go_later(async::Loop& loop, HeldDisk& disk, std::chrono::milliseconds delay) {
+  co_await loop.sleep(delay);
+  disk.is_held = false;
+  co_return Result<void>();
+}
+
+async::Task<void> sleeping(async::Loop& loop, storvsp::Worker& worker) {
+  auto disk = std::make_shared<HeldDisk>(loop);
+  LocalChannel local(worker, {}, 1);
+  local.attach(0, std::make_shared<scsi::DiskUnit>(scsi::DiskUnitOptions()), disk);
+  co_await take_turns(loop, worker);
+  const Bytes packet = read_of_a_page();
+  // The first takes the unit attention.
+  for (uint64_t i = 0; i < 2; ++i)
+    local.send_with_page(i, LocalChannel::first_data_page, 4096, packet);
+  co_await take_turns(loop, worker);
+  REQUIRE(disk->running_count == 1);
+  const std::chrono::milliseconds delay(20);
+  const auto slept = co_await let_go_later(loop, *disk, delay);
+  REQUIRE_OK(slept);
+  co_await take_turns(loop, worker);
+  REQUIRE(disk->running_count == 0);
+  uint64_t slow_count = 0;
+  const size_t first_slow = 14;  // from 2^13 us on
+  for (size_t entry = first_slow; entry < storvsp::Histogram::entry_count; ++entry)
+    slow_count += local.counters(0).read_latency_us.count(entry);
+  CHECK(slow_count == 1);
+  const auto closed = co_await local.channel().close();
+  REQUIRE_OK(closed);
+}
+
+TEST_CASE("what a request takes is counted while its worker sleeps, too") { run(sleeping); }
+
+async::Task<void> breaking(async::Loop& loop, storvsp::Worker& worker) {
+  LocalChannel local(worker, {.queue_depth = 4000}, 1);
+  local.attach(0, std::make_shared<scsi::DiskUnit>(scsi::DiskUnitOptions()),
+               std::make_shared<disk::RamDisk>(disk::Geometry{.size_bytes = 1 << 20}));
+  co_await take_turns(loop, worker);
+  // No room for the announcement, which so stays to be written.
+  const Bytes packet = GuestChannel::srb({}, Bytes(6), GuestChannel::none, 0);
+  for (unsigned i = 0; i < 2000; ++i) {
+    local.send(6, i, {}, packet);
+    if (i % 100 == 99) co_await take_turns(loop, worker);
+  }
+  local.channel().announce_units();
+  co_await take_turns(loop, worker);
+  REQUIRE_FALSE(local.is_broken());
+  local.incoming().set_word(GuestRing::read_index, UINT32_MAX);
+  local.outgoing().set_word(GuestRing::write_index, UINT32_MAX);
+  co_await take_turns(loop, worker);
+  CHECK(local.break_count() == 1);
+  const auto closed = co_await local.channel().close();
+  REQUIRE_OK(closed);
+}
+
+TEST_CASE("a channel whose rings are both broken says so once") { run(breaking); }
+
 }  // namespace
 }  // namespace vhdkit::tests

@@ -386,6 +386,100 @@ TEST_CASE("sub-channels carry requests of their own, on several threads, and go 
   CHECK(host.log().empty());
 }
 
+TEST_CASE("further channels are offered anew before the guest has let go of those before") {
+  Host host({.controller = {.max_sub_channel_count = 1}});
+  REQUIRE_OK(host.attach(0, make_unit(), memory_disk()));
+  Guest guest(host);
+  const auto offers = guest.connect();
+  const auto open_both = [&] {
+    auto first = guest.open(offers.at(0));
+    first->initialize();
+    first->execute({}, test_unit_ready);
+    CHECK(first->exchange(Channels::create(1)).get<uint32_t>(8) == 0);
+    return first;
+  };
+  auto first = open_both();
+  const Guest::Offer old_offer = guest.take_offer();
+  guest.close(*first);
+  first = open_both();
+  const Guest::Offer new_offer = guest.take_offer();
+  CHECK(new_offer.relid != old_offer.relid);
+  const auto second = guest.open(new_offer);
+  CHECK(second->execute({}, test_unit_ready).srb_status == srb_success);
+  guest.release(old_offer);
+  CHECK(second->execute({}, test_unit_ready).srb_status == srb_success);
+  CHECK(host.report()["channels"].size() == 2);
+  guest.close(*second);
+  guest.close(*first);
+  CHECK(host.log().empty());
+}
+
+// Has nothing but zeroes, and no end.
+class EndlessDisk final : public disk::Disk {
+ public:
+  const disk::Geometry& geometry() const override { return geometry_; }
+
+ private:
+  Async<void> do_read(uint64_t, Buffers buffers) override {
+    for (const iovec& part : buffers) std::memset(part.iov_base, 0, part.iov_len);
+    co_return Result<void>();
+  }
+  Async<void> do_write(uint64_t, Buffers, Durability) override { co_return Result<void>(); }
+  Async<void> do_flush() override { co_return Result<void>(); }
+  Async<void> do_zero(uint64_t, uint64_t) override { co_return Result<void>(); }
+  Async<void> do_extents(uint64_t, uint64_t, disk::ExtentList&) override {
+    co_return Result<void>();
+  }
+
+  disk::Geometry geometry_{.size_bytes = uint64_t{4} << 40, .read_only = false};
+};
+
+// Two terabytes, by VERIFY(16).
+const Bytes verify_most = bytes({0x8f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0});
+
+TEST_CASE("a command that takes hours holds up no other, and ends with its unit or its channel") {
+  Machine machine;
+  machine.begin();
+  constexpr uint8_t luns[] = {1, 2};
+  for (const uint8_t lun : luns) {
+    REQUIRE_OK(machine.host.attach(lun, make_unit(), std::make_shared<EndlessDisk>()));
+    CHECK(machine.channel->receive().packet.get<uint32_t>(0) == 11);
+  }
+  for (const uint8_t lun : luns) {
+    while (machine.channel->execute({.lun = lun}, test_unit_ready).scsi_status != good) {
+    }
+    machine.channel->send(lun, GuestChannel::srb({.lun = lun}, verify_most, GuestChannel::none, 0));
+  }
+  while (machine.channel->execute({}, test_unit_ready).scsi_status != good) {
+  }
+  REQUIRE_OK(machine.host.detach(1));
+  const auto ended = machine.channel->receive();
+  const auto told = machine.channel->receive();
+  const auto& aborted = ended.type == 11 ? ended : told;
+  CHECK(aborted.transaction_id == 1);
+  CHECK(GuestChannel::result_of(aborted.packet).srb_status == srb_error_with_sense);
+  CHECK((GuestChannel::result_of(aborted.packet).sense[2] & std::byte{0xf}) == std::byte{0xb});
+  machine.guest.close(*machine.channel);
+}
+
+TEST_CASE("what a command reads beside its buffers counts for a limit") {
+  ThrottledMachine machine;
+  // A command for which there is no limit: what was sent before it waits by now.
+  machine.channel->execute({}, test_unit_ready);
+  machine.limit->turn_away(0);
+  machine.check_all_are_aborted();
+  const Bytes verify = bytes({0x2f, 0, 0, 0, 0, 0, 0, 0, 8, 0});
+  machine.channel->send(7, GuestChannel::srb({.lun = 1}, verify, GuestChannel::none, 0));
+  // It waits at some time.
+  std::optional<GuestChannel::Received> received;
+  while (!received) {
+    machine.limit->turn_away(0);
+    received = machine.channel->try_receive();
+  }
+  CHECK(received->transaction_id == 7);
+  CHECK(GuestChannel::result_of(received->packet).srb_status == srb_error_with_sense);
+}
+
 TEST_CASE("a channel that is closed leaves what other channels have waiting for a limit") {
   Host host({.worker_count = 2, .controller = {.max_sub_channel_count = 1}});
   const auto limit = std::make_shared<storvsp::Throttle>(host.worker(0),

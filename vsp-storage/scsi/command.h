@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "async/file.h"
+#include "async/task.h"
 
 namespace vhdkit::scsi {
 
@@ -27,6 +28,16 @@ enum class Status : uint8_t {
 
 enum class Direction : uint8_t { none, from_device, to_device };
 
+// What a command asks that does more than its buffers hold: VERIFY, WRITE SAME. Called on the
+// disk's thread.
+class Pace {
+ public:
+  virtual ~Pace() = default;
+  // Ends when that many further bytes of the disk may be read or written, after others have had
+  // their turn. False: nobody waits for the command any more, it is to end as aborted.
+  virtual async::Task<bool> admit(uint64_t bytes) = 0;
+};
+
 // The command, and what its spans point to, outlive its execution.
 struct Command {
   // 6 to 16 bytes, the caller's own copy: it does not change. A shorter or longer one is refused,
@@ -42,6 +53,8 @@ struct Command {
   // How a command that waits for another one goes on, see gate.h. Null: it does not wait, it ends
   // with Status::busy.
   Resumer* resumer = nullptr;
+  // Null: it does all at once.
+  Pace* pace = nullptr;
 };
 static_assert(std::is_trivially_destructible_v<Command>);
 

@@ -195,4 +195,12 @@ void DiskUnit::reset() {
   state_.is_protected = false;
 }
 
+void DiskUnit::power_on() {
+  reset();
+  state_.reservations.power_on();
+  state_.writes_are_cached = state_.options.write_cache;
+  state_.readiness = Readiness::ready;
+  LogicalUnit::power_on();
+}
+
 }  // namespace vhdkit::scsi

@@ -19,6 +19,7 @@ class DiskUnit final : public LogicalUnit {
   async::Task<Outcome> execute(disk::Disk& disk, const Command& command) override;
   // A write cache that was off at first and that a guest has switched on stays on.
   void reset() override;
+  void power_on() override;
 
   const DiskUnitOptions& options() const { return state_.options; }
 

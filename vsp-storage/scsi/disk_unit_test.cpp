@@ -43,6 +43,32 @@ TEST_CASE("a reset is told to everybody and gives up what does not last") {
   CHECK(said(other.test_unit_ready()) == "6/29/03");
 }
 
+TEST_CASE("after its power was off a unit is as at first, and says so once") {
+  TestDisk test(removable());
+  TestInitiator other(test.unit, test.disk, 2);
+  other.settle();
+  const Bytes protect = bytes_of_values({0, 0, 0, 0, 0x0a, 10, 0, 0x10, 0x08, 0, 0, 0, 0, 0, 0, 0});
+  const Bytes cache_off =
+      bytes_of_values({0, 0, 0, 0, 0x08, 18, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0});
+  const auto select = [&](const Bytes& pages) {
+    return said(other.out(bytes_of_values({0x15, 0x10, 0, 0, unsigned(pages.size()), 0}), pages));
+  };
+  CHECK(select(cache_off) == "good");
+  CHECK(select(protect) == "good");
+  CHECK(said(other.none(prevent(1))) == "good");
+  CHECK(said(other.none(bytes_of_values({0x16, 0, 0, 0, 0, 0}))) == "good");
+  CHECK(said(other.none(start_stop(0))) == "good");
+  test.unit.power_on();
+  CHECK(said(test.initiator.test_unit_ready()) == "6/29/00");
+  CHECK(said(test.initiator.test_unit_ready()) == "good");
+  CHECK(said(other.test_unit_ready()) == "6/29/00");
+  CHECK(said(other.test_unit_ready()) == "good");
+  CHECK(said(test.initiator.write({.count = 1}, test.blocks(1, 1))) == "good");
+  CHECK(test.disk.cached_writes == 1);
+  CHECK(test.disk.durable_writes == 0);
+  CHECK(said(test.initiator.none(start_stop(load_or_eject))) == "good");
+}
+
 TEST_CASE("another capacity is told to everybody, and holds at once") {
   TestDisk test;
   test.disk.set_size(512 * 512);

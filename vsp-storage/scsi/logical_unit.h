@@ -23,7 +23,7 @@ class LogicalUnit {
   // Unit, disk and command outlive the task, which is awaited once and on the disk's thread. Unit
   // attentions, reservations and the CDB are looked at in this call, before the task starts.
   // Never fails otherwise than by its outcome. What a guest can ask for is bounded in memory; a
-  // VERIFY may take as long as reading the whole disk.
+  // VERIFY may take as long as reading the whole disk, in pieces that Command::pace admits.
   virtual async::Task<Outcome> execute(disk::Disk& disk, const Command& command) = 0;
 
   // LOGICAL UNIT RESET, SAM-5 7.7: every initiator gets a unit attention; locks of the medium and
@@ -32,6 +32,13 @@ class LogicalUnit {
   virtual void reset() {
     state_.removal_locks.reset();
     state_.attentions.establish(Attention::reset);
+  }
+
+  // As after its power was off, SAM-5 6.5: nothing is left of what its initiators have said, and
+  // each of them is told so. REQUIRES: no command runs.
+  virtual void power_on() {
+    state_.removal_locks.reset();
+    state_.attentions.power_on();
   }
 
   // The disk has another size now: every initiator gets a unit attention, and a guest's kernel asks

@@ -77,7 +77,7 @@ Checked<WriteSame> parse_write_same(const DiskState& unit, const disk::Geometry&
 }
 
 async::Task<Outcome> write_pattern(disk::Disk& disk, BlockRange range,
-                                   std::span<const std::byte> block) {
+                                   std::span<const std::byte> block, Pace* pace) {
   uint64_t left = range.count * block.size();
   uint64_t disk_offset = range.lba * block.size();
   std::vector<std::byte> buffer(std::min(left, limits::piece_bytes));
@@ -86,6 +86,10 @@ async::Task<Outcome> write_pattern(disk::Disk& disk, BlockRange range,
   while (left > 0) {
     const std::span<const std::byte> piece =
         std::span(buffer).first(std::min<uint64_t>(buffer.size(), left));
+    if (pace != nullptr) {
+      const bool goes_on = co_await pace->admit(piece.size());
+      if (!goes_on) co_return check_condition(sense::aborted);
+    }
     const Result<void> written = co_await disk.write(disk_offset, piece);
     if (!written) co_return failed(written.error(), Access::write);
     disk_offset += piece.size();
@@ -196,7 +200,7 @@ async::Task<Outcome> write_same(DiskState& unit, disk::Disk& disk, const Command
         co_await disk.zero(range.lba * block_bytes, range.count * block_bytes);
     if (!zeroed) co_return failed(zeroed.error(), Access::write);
   } else {
-    const Outcome written = co_await write_pattern(disk, range, block);
+    const Outcome written = co_await write_pattern(disk, range, block, command.pace);
     if (written.status != Status::good) co_return written;
   }
   co_return co_await settle(unit, disk, data_bytes);

@@ -151,6 +151,21 @@ TEST_CASE("WRITE SAME 10, 16: Simple, Check, Unmap, UnmapUnaligned") {
           }
 }
 
+TEST_CASE("WRITE SAME asks before each piece that it writes, and ends where it may not go on") {
+  for (const uint8_t opcode : {uint8_t{0x41}, uint8_t{0x93}}) {
+    TestDisk test;
+    CountedPace enough(4), one_piece(1);
+    test.initiator.pace = &enough;
+    const Bytes all = block_cdb(opcode, {.count = 1000});
+    CHECK(said(test.initiator.out(all, test.blocks(1, 0x11))) == "good");
+    CHECK(enough.asked == std::vector<uint64_t>{256 * KiB, 1000 * 512 - 256 * KiB});
+    const uint64_t writes = test.disk.cached_writes;
+    test.initiator.pace = &one_piece;
+    CHECK(said(test.initiator.out(all, test.blocks(1, 0x22))) == "B/00/00");
+    CHECK(test.disk.cached_writes == writes + 1);
+  }
+}
+
 TEST_CASE("WRITE SAME 10, 16: UnmapUntilEnd, ZeroBlocks, BeyondEol") {
   for (const uint8_t opcode : {uint8_t{0x41}, uint8_t{0x93}}) {
     FullDisk test;

@@ -214,6 +214,15 @@ void Reservations::reset() {
   update();
 }
 
+void Reservations::power_on() {
+  const std::scoped_lock lock(mutex_);
+  unit_holder_.reset();
+  reservation_.reset();
+  registrants_.clear();
+  generation_ = 0;
+  update();
+}
+
 void Reservations::update() { is_reserved_ = reservation_ || unit_holder_; }
 
 // SPC-4 table 206.

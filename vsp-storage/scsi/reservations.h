@@ -76,6 +76,8 @@ class Reservations {
 
   // A reset gives up what RESERVE took; persistent reservations stay.
   void reset();
+  // All is given up, and nobody is told (SPC-4 5.13.5: without APTPL).
+  void power_on();
 
  private:
   struct Registrant {

@@ -345,6 +345,17 @@ TEST_CASE("a reset leaves persistent reservations as they are") {
   CHECK(trio.reservation(key1) == 3);
 }
 
+TEST_CASE("with the power, registrations and reservations are gone") {
+  Trio trio;
+  trio.register_two();
+  CHECK(Trio::send(trio.initiator, {.action = reserve, .type = 3, .key = key1}) == "good");
+  trio.unit.power_on();
+  CHECK(said(trio.second.test_unit_ready()) == "6/29/00");
+  CHECK(reading(trio.second) == "good");
+  trio.third.settle();
+  CHECK(trio.keys().keys.empty());
+}
+
 TEST_CASE("RESERVE 6, 10: Simple, 2Initiators, LUNReset") {
   for (const bool is_ten : {false, true}) {
     const Bytes take = is_ten ? cdb10(0x56, {}) : cdb6(0x16, {});

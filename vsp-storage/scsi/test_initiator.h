@@ -162,11 +162,27 @@ class WatchedDisk final : public disk::Disk {
   disk::Geometry geometry_;
 };
 
+// Lets that many pieces pass.
+class CountedPace final : public Pace {
+ public:
+  explicit CountedPace(size_t most) : most_(most) {}
+  async::Task<bool> admit(uint64_t bytes) override {
+    asked.push_back(bytes);
+    co_return asked.size() <= most_;
+  }
+  std::vector<uint64_t> asked;
+
+ private:
+  size_t most_;
+};
+
 // Sends commands with buffers of uneven pieces, and looks at the bytes around them.
 class TestInitiator {
  public:
   TestInitiator(LogicalUnit& unit, disk::Disk& disk, uint64_t number = 0)
       : unit_(unit), disk_(disk), number_(number) {}
+
+  Pace* pace = nullptr;  // of what is sent from now on
 
   // Every unit attention is told.
   void settle() {
@@ -211,7 +227,8 @@ class TestInitiator {
                           .direction = direction,
                           .data = vectors,
                           .initiator = number_,
-                          .resumer = &resumer_};
+                          .resumer = &resumer_,
+                          .pace = pace};
     auto task = unit_.execute(disk_, command);
     task.start();
     REQUIRE(task.done());

@@ -55,6 +55,11 @@ void UnitAttentions::establish(Attention attention) {
   for (size_t i = 0; i < known_count_; ++i) known_[i].pending |= bit(attention);
 }
 
+void UnitAttentions::power_on() {
+  const std::scoped_lock lock(mutex_);
+  for (size_t i = 0; i < known_count_; ++i) known_[i].pending = bit(Attention::power_on);
+}
+
 void UnitAttentions::establish_for_others(Attention attention, uint64_t initiator) {
   const std::scoped_lock lock(mutex_);
   for (size_t i = 0; i < known_count_; ++i)

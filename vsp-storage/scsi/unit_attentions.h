@@ -40,6 +40,8 @@ class UnitAttentions {
   void forget(uint64_t initiator, Attention attention);
 
   void establish(Attention attention);
+  // For everybody, instead of all that was pending.
+  void power_on();
   // For all but the one who caused it.
   void establish_for_others(Attention attention, uint64_t initiator);
   void establish_for(Attention attention, uint64_t initiator);

@@ -26,6 +26,7 @@ struct Comparison {
   // the caller is inside.
   Gate* gate;
   Resumer* resumer;
+  Pace* pace;
 };
 static_assert(std::is_trivially_destructible_v<Comparison>);
 
@@ -52,6 +53,10 @@ async::Task<Outcome> compare(disk::Disk& disk, Comparison what) {
   std::vector<std::byte> buffer(std::min(what.bytes, limits::piece_bytes));
   for (uint64_t done = 0; done < what.bytes;) {
     const std::span piece = std::span(buffer).first(std::min(buffer.size(), what.bytes - done));
+    if (what.pace != nullptr) {
+      const bool goes_on = co_await what.pace->admit(piece.size());
+      if (!goes_on) co_return check_condition(sense::aborted);
+    }
     const Result<void> read = co_await read_piece(disk, what, done, piece);
     if (!read) co_return failed(read.error(), Access::read);
     if (const auto at = difference(what, done, piece)) co_return miscompare_at(done + *at);
@@ -78,7 +83,8 @@ async::Task<Outcome> verify(DiskState& unit, disk::Disk& disk, const Command& co
                   .check = Check(check),
                   .data = usable_data(command, Direction::to_device),
                   .gate = &unit.gate,
-                  .resumer = command.resumer};
+                  .resumer = command.resumer,
+                  .pace = command.pace};
   uint64_t needed = 0;
   if (what.check == Check::same_bytes) needed = what.bytes;
   if (what.check == Check::same_block) needed = std::min<uint64_t>(what.bytes, block_bytes);
@@ -115,7 +121,8 @@ async::Task<Outcome> write_and_verify(DiskState& unit, disk::Disk& disk, const C
                         .check = Check(check),
                         .data = buffers,
                         .gate = nullptr,
-                        .resumer = nullptr};
+                        .resumer = nullptr,
+                        .pace = nullptr};
   Outcome outcome = co_await compare(disk, what);
   if (outcome.status != Status::good) co_return outcome;
   outcome.transferred_bytes = transfer->bytes;
@@ -146,7 +153,8 @@ async::Task<Outcome> compare_and_write(DiskState& unit, disk::Disk& disk, const 
                         .check = Check::same_bytes,
                         .data = data,
                         .gate = nullptr,
-                        .resumer = nullptr};
+                        .resumer = nullptr,
+                        .pace = nullptr};
   Outcome outcome = co_await compare(disk, what);
   if (outcome.status != Status::good) co_return outcome;
   std::vector<std::byte> instance(bytes);

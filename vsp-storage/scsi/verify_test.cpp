@@ -112,6 +112,21 @@ TEST_CASE("VERIFY compares no more than the buffers hold") {
   }
 }
 
+TEST_CASE("VERIFY asks before each piece that it reads, and ends where it may not go on") {
+  for (const uint8_t opcode : verifies) {
+    TestDisk test;
+    CountedPace enough(4), one_piece(1);
+    test.initiator.pace = &enough;
+    const Bytes all = block_cdb(opcode, {.count = 1000});
+    CHECK(said(test.initiator.none(all)) == "good");
+    CHECK(enough.asked == std::vector<uint64_t>{256 * KiB, 1000 * 512 - 256 * KiB});
+    const uint64_t reads = test.disk.reads;
+    test.initiator.pace = &one_piece;
+    CHECK(said(test.initiator.none(all)) == "B/00/00");
+    CHECK(test.disk.reads == reads + 1);
+  }
+}
+
 TEST_CASE("WRITE AND VERIFY 10, 12, 16: Simple, Flags, Dpo: written, durable, read back") {
   TestDisk test;
   uint64_t durable = 0;

@@ -71,7 +71,7 @@ Channel::Channel(Worker& worker, vmbus::GuestMemory& memory, vmbus::Partition& p
       bell_(worker),
       phase_(options.is_sub_channel ? Phase::ready : Phase::begun) {
   for (unsigned i = 0; i < options.queue_depth; ++i) {
-    requests_.push_back(std::make_unique<Request>());
+    requests_.push_back(std::make_unique<Request>(*this));
     free_requests_.push_back(requests_.back().get());
   }
   if (saved != nullptr) restore(*saved);
@@ -126,8 +126,7 @@ void Channel::signal() {
 }
 
 void Channel::break_off(const std::string& reason) {
-  is_broken_ = true;
-  owner_.broken(reason);
+  if (!std::exchange(is_broken_, true)) owner_.broken(reason);
 }
 
 // --- pausing and ending ---
@@ -237,7 +236,8 @@ Result<void> Channel::begin_srb(const vmbus::Packet& packet, Request& request) {
                      .direction = direction_of(request.packet.data_in),
                      .data = request.parts,
                      .initiator = options_.initiator,
-                     .resumer = &worker_};
+                     .resumer = &worker_,
+                     .pace = &request};
   request.access = find_unit(request.packet);
   if (request.access == nullptr) {
     complete_absent(request);
@@ -335,7 +335,7 @@ void Channel::announce_units() {
 }
 
 void Channel::announce_waiting_units() {
-  if (!has_units_to_announce_ || phase_ != Phase::ready) return;
+  if (!has_units_to_announce_ || phase_ != Phase::ready || is_broken_) return;
   ScsiRequest packet{};
   packet.header = {.operation = uint32_t(Operation::enumerate_bus), .flags = 0, .status = 0};
   const auto written = writer_.write(vmbus::PacketType::in_band, 0, bytes_of(packet));
@@ -353,9 +353,8 @@ std::shared_ptr<UnitAccess> Channel::find_unit(const ScsiRequest& packet) const 
 
 Async<void> Channel::execute(Request& request) {
   UnitAccess& access = *request.access;
-  const uint64_t length = total_bytes(request.command.data);
-  for (const Share& share : access.shares) {
-    const bool is_admitted = co_await share.throttle->admit(share.line, length, worker_, this);
+  if (!access.shares.empty()) {
+    const bool is_admitted = co_await admit(access, total_bytes(request.command.data));
     if (!is_admitted) {
       complete(request, scsi::check_condition(scsi::sense::aborted));
       co_return Result<void>();
@@ -367,6 +366,24 @@ Async<void> Channel::execute(Request& request) {
   co_return Result<void>();
 }
 
+// False: it must not begin.
+async::Task<bool> Channel::admit(const UnitAccess& access, uint64_t bytes) {
+  for (const Share& share : access.shares) {
+    const bool is_admitted = co_await share.throttle->admit(share.line, bytes, worker_, this);
+    if (!is_admitted) co_return false;
+  }
+  co_return true;
+}
+
+// A command that reads a whole disk must hold up neither other channels nor the end of its own.
+async::Task<bool> Channel::admit_piece(const Request& request, uint64_t bytes) {
+  co_await worker_.yield();
+  const bool is_admitted = co_await admit(*request.access, bytes);
+  const auto unit_now = find_unit(request.packet);
+  co_return is_admitted && !is_closing_ && unit_now != nullptr &&
+      unit_now->unit == request.access->unit;
+}
+
 void Channel::count(const Request& request, const scsi::Outcome& outcome) {
   UnitCounters& counters = *request.access->counters;
   counters.requests.add(1);
@@ -375,7 +392,8 @@ void Channel::count(const Request& request, const scsi::Outcome& outcome) {
     counters.bytes_read.add(outcome.transferred_bytes);
   if (request.command.direction == scsi::Direction::to_device)
     counters.bytes_written.add(outcome.transferred_bytes);
-  const auto taken = worker_.now() - request.start;
+  // The worker's own clock stands still while it sleeps.
+  const auto taken = Worker::Clock::now() - request.start;
   counters.latency_us(request.command.direction)
       .add(uint64_t(std::chrono::duration_cast<std::chrono::microseconds>(taken).count()));
 }
@@ -439,7 +457,7 @@ bool Channel::write(const Request& request) {
     has_written_ |= *written;
     return *written;
   }
-  if (!is_broken_) break_off(written.error().message);
+  break_off(written.error().message);
   return true;  // nobody will ever take it
 }
 

@@ -39,9 +39,9 @@ class Channel final : public Served {
   class Owner {
    public:
     virtual ~Owner() = default;
-    // Once at most.
+    // Once at most, as long as the channel is open.
     virtual void create_sub_channels(uint16_t count) = 0;
-    // The guest broke the protocol: the channel reads no more.
+    // The guest broke the protocol: the channel reads no more. Once at most.
     virtual void broken(std::string reason) = 0;
   };
 
@@ -89,7 +89,11 @@ class Channel final : public Served {
   void wake_up() override;
 
  private:
-  struct Request {
+  struct Request final : scsi::Pace {
+    explicit Request(Channel& owner) : channel(owner) {}
+    async::Task<bool> admit(uint64_t bytes) override { return channel.admit_piece(*this, bytes); }
+
+    Channel& channel;
     uint64_t transaction_id;
     bool wants_completion;
     size_t packet_bytes;  // as the guest sent it, and will be answered
@@ -123,6 +127,8 @@ class Channel final : public Served {
   void describe(Request& request);
   Status create_sub_channels(const Request& request);
   Async<void> execute(Request& request);
+  async::Task<bool> admit(const UnitAccess& access, uint64_t bytes);
+  async::Task<bool> admit_piece(const Request& request, uint64_t bytes);
   void reset(Request& request, Operation operation);
   std::shared_ptr<UnitAccess> find_unit(const ScsiRequest& packet) const;
   void complete_absent(Request& request);

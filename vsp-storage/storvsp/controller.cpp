@@ -101,6 +101,11 @@ Result<void> Controller::change_capacity(uint8_t lun, std::vector<DiskView> view
   return {};
 }
 
+void Controller::power_on() {
+  for (unsigned lun = 0; lun < max_units; ++lun)
+    if (const auto unit = target_.find(uint8_t(lun))) unit->power_on();
+}
+
 void Controller::announce_units() {
   if (const auto first = ports_.find(0); first != ports_.end()) first->second->announce_units();
 }

@@ -52,7 +52,7 @@ class Controller final {
   // The guest is told. Errors: exists; out_of_range.
   Result<void> attach(uint8_t lun, Unit unit);
   // Requests that run are finished with the views that they have; those that wait for a limit are
-  // aborted. Errors: not_found.
+  // aborted, and long ones after their present piece. Errors: not_found.
   Result<void> detach(uint8_t lun);
 
   // The unit's disk is another one from now on; requests that run are finished with the views that
@@ -61,6 +61,9 @@ class Controller final {
   // The unit's disk has another size, which these views show. The guest is told: by the unit, whose
   // attention it meets at its next command, and as when units come, so that it sends one.
   Result<void> change_capacity(uint8_t lun, std::vector<DiskView> views);
+
+  // The guest's power was off: its units are as at first. REQUIRES: no channel is open.
+  void power_on();
 
   // Channels and units with what was counted of them.
   nlohmann::ordered_json report() const;
@@ -75,8 +78,10 @@ class Controller final {
   Host host_;
   Options options_;
   scsi::Target target_;
-  std::vector<UnitTable> tables_;                    // by worker; the channels keep theirs
-  std::map<uint16_t, std::unique_ptr<Port>> ports_;  // by sub-channel index; 0 is the first channel
+  std::vector<UnitTable> tables_;  // by worker; the channels keep theirs
+  // By sub-channel index; 0 is the first channel. What the guest has been told to let go of and has
+  // not yet stands beside its successor.
+  std::multimap<uint16_t, std::unique_ptr<Port>> ports_;
 };
 
 }  // namespace vhdkit::storvsp

@@ -1,5 +1,6 @@
 #include "vsp-storage/storvsp/port.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace vhdkit::storvsp {
@@ -28,7 +29,12 @@ void Controller::Port::rescind() {
   if (!std::exchange(is_rescinded_, true)) controller_.host_.server.rescind(relid_);
 }
 
-void Controller::Port::released() { controller_.ports_.erase(index_); }
+void Controller::Port::released() {
+  auto& ports = controller_.ports_;
+  const auto own =
+      std::ranges::find_if(ports, [this](const auto& entry) { return entry.second.get() == this; });
+  ports.erase(own);
+}
 
 void Controller::Port::announce_units() {
   if (channel_ != nullptr) worker().run([this] { channel_->announce_units(); });

@@ -135,6 +135,13 @@ void Worker::wake() noexcept {
   loop_.resume_next_turn(turn_);
 }
 
+// The loop does not look for the events of letters and guests as long as it has turns to take.
+async::Task<void> Worker::yield() {
+  wake();
+  co_await loop_.turn();
+  mailbox_.look();
+}
+
 void Worker::add(Served& served) {
   served_.push_back(&served);
   wake();

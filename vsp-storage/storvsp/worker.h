@@ -54,6 +54,8 @@ class Worker final : public scsi::Resumer {
   void remove(Served& served);
   // There is something to serve.
   void wake() noexcept;
+  // For a task that goes on for long: whatever there is to serve, and all letters, come first.
+  async::Task<void> yield();
   // Goes on until it ends; serve() waits for it.
   void start(Async<void> task) { tasks_.start(std::move(task)); }
   // As of the turn of the loop: costs nothing.
