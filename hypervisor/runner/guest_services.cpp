@@ -97,8 +97,15 @@ Result<void> GuestServices::remove_value(Pool pool, const std::string& key) {
   }));
 }
 
+void GuestServices::paused() {
+  worker_.run([this] { integration_->heartbeat().paused(); });
+}
+
 void GuestServices::resumed() {
-  worker_.run([this] { integration_->time_synchronization().resumed(); });
+  worker_.run([this] {
+    integration_->heartbeat().resumed();
+    integration_->time_synchronization().resumed();
+  });
 }
 
 nlohmann::ordered_json GuestServices::status() {

@@ -34,6 +34,7 @@ class GuestServices final : public services::Services {
   Result<std::vector<services::KeyValue>> values(services::Pool pool) override;
   Result<void> set_value(services::Pool pool, const services::KeyValue& entry) override;
   Result<void> remove_value(services::Pool pool, const std::string& key) override;
+  void paused() override;
   void resumed() override;
   nlohmann::ordered_json status() override;
 

@@ -269,7 +269,9 @@ Json Machine::status() {
 Result<void> Machine::pause() {
   const std::lock_guard lock(operation_);
   TRY_LET(Partition* const partition, running());
-  return partition->pause(patience);
+  TRY(partition->pause(patience));
+  services_->paused();
+  return {};
 }
 
 Result<void> Machine::resume() {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
+#include <utility>
 
 namespace vhdkit::services {
 namespace {
@@ -25,6 +26,8 @@ const char* name_of(Heartbeat::Guest guest) {
       return "running";
     case Heartbeat::Guest::lost:
       return "lost";
+    case Heartbeat::Guest::paused:
+      return "paused";
     case Heartbeat::Guest::unknown:
       break;
   }
@@ -37,6 +40,7 @@ Heartbeat::Heartbeat(const Host& host) : Service(host, kind) {}
 
 void Heartbeat::agreed() {
   is_asked_ = false;
+  is_paused_ = false;
   last_answer_.reset();
   answer_count_ = 0;
   application_state_ = 0;
@@ -65,6 +69,10 @@ Result<void> Heartbeat::answered(const Answer& answer) {
   return {};
 }
 
+void Heartbeat::resumed() {
+  if (std::exchange(is_paused_, false) && last_answer_) last_answer_ = now();
+}
+
 std::optional<Clock::duration> Heartbeat::silence() const {
   if (!last_answer_) return std::nullopt;
   return now() - *last_answer_;
@@ -73,6 +81,7 @@ std::optional<Clock::duration> Heartbeat::silence() const {
 Heartbeat::Guest Heartbeat::guest() const {
   const auto silent_for = silence();
   if (state() != State::ready || !silent_for) return Guest::unknown;
+  if (is_paused_) return Guest::paused;
   return *silent_for < lost_after ? Guest::running : Guest::lost;
 }
 

@@ -9,8 +9,8 @@ namespace vhdkit::services {
 // whenever it comes, says that it lives again.
 class Heartbeat final : public Service {
  public:
-  // unknown: it has not answered yet, or does not use the service.
-  enum class Guest : uint8_t { unknown, running, lost };
+  // unknown: it has not answered yet, or does not use the service; paused: it cannot.
+  enum class Guest : uint8_t { unknown, running, lost, paused };
 
   static constexpr std::chrono::seconds interval{5};
   static constexpr std::chrono::seconds lost_after{15};
@@ -18,7 +18,11 @@ class Heartbeat final : public Service {
   explicit Heartbeat(const Host& host);
 
   Guest guest() const;
-  // Since its last answer; nothing: there was none since it agreed on a version.
+  // The guest stands still, until resumed().
+  void paused() { is_paused_ = true; }
+  void resumed();
+  // Since its last answer, or since it runs again; nothing: there was no answer since it agreed on
+  // a version.
   std::optional<Clock::duration> silence() const;
 
  private:
@@ -31,6 +35,7 @@ class Heartbeat final : public Service {
 
   uint64_t sequence_ = 0;
   bool is_asked_ = false;
+  bool is_paused_ = false;
   std::optional<Time> last_answer_;
   uint64_t answer_count_ = 0;
   uint32_t application_state_ = 0;

@@ -73,6 +73,26 @@ TEST_CASE_FIXTURE(Fixture,
   CHECK(guest.has_more());
 }
 
+TEST_CASE_FIXTURE(Fixture,
+                  "a guest that is paused is not lost, and has its time again afterwards") {
+  agree();
+  guest.send(answer(guest.take()));
+  guest.pass(5s);
+  const ServiceMessage request = guest.take();
+  heartbeat.paused();
+  CHECK(heartbeat.guest() == Heartbeat::Guest::paused);
+  guest.pass(1h);
+  CHECK(heartbeat.report()["guest"] == "paused");
+  heartbeat.resumed();
+  CHECK(heartbeat.guest() == Heartbeat::Guest::running);
+  guest.pass(14999ms);
+  CHECK(heartbeat.guest() == Heartbeat::Guest::running);
+  guest.pass(1ms);
+  CHECK(heartbeat.guest() == Heartbeat::Guest::lost);
+  guest.send(answer(request));
+  CHECK(heartbeat.guest() == Heartbeat::Guest::running);
+}
+
 TEST_CASE_FIXTURE(Fixture, "what a guest says of its applications is told") {
   agree();
   guest.send(answer(guest.take()).set_body(8, uint32_t{2}));

@@ -52,7 +52,9 @@ class Services {
   virtual Result<void> set_value(Pool pool, const KeyValue& entry) = 0;
   virtual Result<void> remove_value(Pool pool, const std::string& key) = 0;
 
-  // The guest stood still for some time, and runs again: its clock is set.
+  // The guest stands still from now on: it is not missed.
+  virtual void paused() = 0;
+  // It runs again: its clock is set.
   virtual void resumed() = 0;
 
   // All services by their names, in valid UTF-8: state (offered, negotiating, ready, refused,
