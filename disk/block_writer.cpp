@@ -23,6 +23,7 @@ Async<void> BlockWriter::begin() {
   CO_TRY(usable());
   if (has_begun_) co_return Result<void>();
   const async::Mutex::Guard guard = co_await beginning_.lock();
+  CO_TRY(usable());
   if (has_begun_) co_return Result<void>();
   auto begun = co_await tables_->begin();
   has_begun_ = begun.has_value();

@@ -23,7 +23,8 @@ using Access = async::SimFile::Access;
 // An image on a simulated file, open for writing.
 class Writing {
  public:
-  Writing() : loop_(1), file_(loop_, *tests::clean_image().build()) {
+  explicit Writing(const tests::VhdxImage& image = tests::clean_image(), uint64_t seed = 1)
+      : loop_(seed), file_(loop_, *image.build()) {
     const OpenOptions options{.writable = true};
     auto layer = loop_.run(open_layer(std::make_unique<async::ForwardingFile>(file_), options));
     REQUIRE_OK(layer);
@@ -32,17 +33,42 @@ class Writing {
     disk_ = std::make_unique<disk::LayeredDisk>(std::move(layers));
   }
 
+  async::SimLoop& loop() { return loop_; }
   async::SimFile& file() { return file_; }
+  disk::LayeredDisk& disk() { return *disk_; }
   Result<void> write(uint64_t block) {
     const std::vector<std::byte> bytes(512, std::byte{7});
     const std::span<const std::byte> view(bytes);
     return loop_.run(disk_->write(block * MiB, view));
   }
+  Result<void> write_at_once(size_t count) { return loop_.run(write_side_by_side(count)); }
+  Result<void> zero(uint64_t disk_offset, uint64_t length) {
+    return loop_.run(disk_->zero(disk_offset, length));
+  }
   Result<void> flush() { return loop_.run(disk_->flush()); }
   Result<void> flush_at_once(size_t count) { return loop_.run(flush_side_by_side(count)); }
   Result<void> close() { return loop_.run(disk_->close()); }
 
+  uint64_t entry(uint64_t index) const {
+    le64 value;
+    file_.content().fetch(3 * MiB + index * sizeof value, writable_bytes_of(value));
+    return value;
+  }
+  // What a check of the file as it is finds.
+  tests::Report checked() const {
+    async::MemoryFile content = file_.content();
+    return tests::checked(content);
+  }
+
  private:
+  // Into blocks that are not there.
+  Async<void> write_side_by_side(size_t count) {
+    const std::vector<std::byte> bytes(512, std::byte{7});
+    const std::span<const std::byte> view(bytes);
+    async::TaskGroup writes;
+    for (size_t i = 0; i < count; ++i) writes.start(disk_->write((2 + i) * MiB, view));
+    co_return co_await writes.finish();
+  }
   Async<void> flush_side_by_side(size_t count) {
     async::TaskGroup flushes;
     for (size_t i = 0; i < count; ++i) flushes.start(disk_->flush());
@@ -53,6 +79,14 @@ class Writing {
   async::SimFile file_;
   std::unique_ptr<disk::LayeredDisk> disk_;
 };
+
+std::unique_ptr<disk::LayeredDisk> opened(const async::MemoryFile& file) {
+  auto layer = tests::await(open_layer(std::make_unique<async::MemoryFile>(file), {}));
+  REQUIRE_OK(layer);
+  std::vector<std::unique_ptr<disk::Layer>> layers;
+  layers.push_back(std::move(*layer));
+  return std::make_unique<disk::LayeredDisk>(std::move(layers));
+}
 
 TEST_CASE("a table that could not be written ends all writing, and what was flushed is there") {
   const auto in_log = [](Access access, uint64_t file_offset, uint64_t) {
@@ -78,13 +112,24 @@ TEST_CASE("a table that could not be written ends all writing, and what was flus
 
     async::MemoryFile left = writing.file().content();
     CHECK(tests::checked(left).findings.count(disk::Severity::corruption) == 0);
-    auto layer = tests::await(open_layer(std::make_unique<async::MemoryFile>(left), {}));
-    REQUIRE_OK(layer);
-    std::vector<std::unique_ptr<disk::Layer>> layers;
-    layers.push_back(std::move(*layer));
-    disk::LayeredDisk disk(std::move(layers));
-    CHECK(tests::byte_at(disk, 3 * MiB) == 7);
+    CHECK(tests::byte_at(*opened(left), 3 * MiB) == 7);
   }
+}
+
+TEST_CASE("a header that cannot be written is tried once, and its other copy stays") {
+  Writing writing;
+  uint64_t tries = 0;
+  writing.file().set_fault([&](Access access, uint64_t file_offset, uint64_t) {
+    const bool is_header = access == Access::write && file_offset < 192 * KiB;
+    tries += is_header ? 1 : 0;
+    return is_header ? EIO : 0;
+  });
+  const auto failed = writing.write_at_once(4);
+  REQUIRE_FAILS(Errc::io, "Input/output error", failed);
+  CHECK(tries == 1);
+  writing.file().set_fault({});
+  REQUIRE_FAILS(Errc::io, failed.error().message, writing.write(3));
+  CHECK(writing.checked().findings.count(disk::Severity::corruption) == 0);
 }
 
 TEST_CASE("flushes at the same time are one, or two where one runs already") {
