@@ -92,9 +92,9 @@ std::vector<Range> gaps_between(const std::vector<Range>& used, uint64_t file_by
   return gaps;
 }
 
-// How much room before the first block is no leak. QEMU begins blocks 5 MiB behind its BAT
-// (block/vhdx.c, vhdx_create_bat), of which the metadata region takes 1; a fixed disk has room for
-// every block.
+// How much room before the first block is no leak, or anywhere in a fixed disk's file that has room
+// for blocks still absent. QEMU begins blocks 5 MiB behind its BAT (block/vhdx.c, vhdx_create_bat),
+// of which the metadata region takes 1; a fixed disk has room for every block.
 uint64_t spare_bytes(const ImageToCheck& image, const disk::BlockUsage& usage) {
   constexpr uint64_t left_by_qemu = 4 * MiB;
   const uint64_t absent_blocks =
@@ -108,6 +108,7 @@ struct Gaps {
   uint64_t first_block = 0;  // where it begins, bytes; the end of the file where there is none
   uint64_t image_end = 0;
   uint64_t spare_bytes = 0;
+  bool has_absent = false;  // blocks of a fixed disk
 };
 
 void check_gaps(const Gaps& all, Findings& findings) {
@@ -118,7 +119,8 @@ void check_gaps(const Gaps& all, Findings& findings) {
     const bool is_tail = gap.begin == all.image_end;
     // Less than the unit of everything is how a file ends that was not cut off at one.
     if (is_tail && length < alignment_bytes) continue;
-    const bool is_spare = gap.end <= all.first_block && length <= all.spare_bytes;
+    const bool is_spare = (gap.end <= all.first_block && length <= all.spare_bytes) ||
+                          (all.has_absent && total <= all.spare_bytes);
     Subject space(findings, "unused space", gap.begin);
     space.add(
         is_spare ? Severity::note : Severity::leak,
@@ -153,7 +155,8 @@ void check_space(const ImageToCheck& image, BlocksToCheck& blocks, Findings& fin
     check_gaps({.gaps = gaps_between(used, layout.file_bytes),
                 .first_block = allocated.empty() ? layout.file_bytes : allocated[0].file_offset,
                 .image_end = usage.image_end_offset,
-                .spare_bytes = spare_bytes(image, usage)},
+                .spare_bytes = spare_bytes(image, usage),
+                .has_absent = image.is_fixed && usage.allocated < usage.total},
                findings);
   check_file_size(layout.file_bytes, findings);
 }

@@ -235,7 +235,9 @@ Async<void> TableWriter::close() {
     headers_.current.log_guid = Guid();
     CO_TRY(co_await write_headers(file_, headers_));
   }
-  if (space_.end() < file_.size_bytes()) co_return file_.resize(space_.end());
+  // [MS-VHDX] 2.6.2.1: a fixed disk's file has room for the blocks that are not there yet.
+  const uint64_t end = std::max(space_.end(), shape_.keeps_places ? opened_bytes_ : 0);
+  if (end < file_.size_bytes()) co_return file_.resize(end);
   co_return Result<void>();
 }
 

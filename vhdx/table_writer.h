@@ -24,7 +24,8 @@ struct UsedSpace {
 //   commit   flush (payload, and what the last commit put in its place), the changed pages as one
 //            log entry, flush; then the pages in their places, durable with the next commit.
 //            After the first entry the headers name the log.
-//   close    flush, both headers without log, the file cut to its content
+//   close    flush, both headers without log, the file cut to its content; a fixed disk's no
+//            shorter than it was
 class TableWriter final : public disk::WritableTables {
  public:
   // All outlive it; layout.file_bytes follows the file's growth. The log is empty, and has at

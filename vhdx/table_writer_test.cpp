@@ -132,6 +132,20 @@ TEST_CASE("a header that cannot be written is tried once, and its other copy sta
   CHECK(writing.checked().findings.count(disk::Severity::corruption) == 0);
 }
 
+// As QEMU makes them: room for all blocks behind 4 MiB of its own, and no block in it.
+TEST_CASE("a fixed disk's file keeps its room for blocks that are not there") {
+  tests::VhdxImage image = tests::clean_image();
+  image.metadata.leave_blocks_allocated = true;
+  image.entries = {};
+  image.file_bytes = 16 * MiB;
+  Writing writing(image);
+  REQUIRE_OK(writing.write(3));
+  REQUIRE_OK(writing.close());
+  CHECK(writing.file().size_bytes() == 16 * MiB);
+  CHECK(writing.entry(3) == (4 * MiB | 6));
+  CHECK(writing.checked().text() == "note fixed-block-absent 0x300000, note spare-space 0x500000");
+}
+
 TEST_CASE("flushes at the same time are one, or two where one runs already") {
   Writing writing;
   REQUIRE_OK(writing.write(3));
