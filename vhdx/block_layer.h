@@ -21,6 +21,9 @@ class BlockLayer final : public disk::Layer {
   // REQUIRES: the file is open for writing, its log is empty, no copy of headers and region tables
   // is damaged. Errors: as audit(); unsupported (a log shorter than 1 MiB).
   Async<void> make_writable(bool keep_identity);
+  // Cuts off what the file has behind its content; of a fixed disk room for the blocks that are not
+  // there yet is content too. Instead of make_writable(), with the same requirements and errors.
+  Async<void> cut_to_content();
 
   const disk::Geometry& geometry() const override { return geometry_; }
   File& file() override { return *file_; }
@@ -50,6 +53,7 @@ class BlockLayer final : public disk::Layer {
   disk::Extent extent_of(const Part& part, uint64_t entry) const;
   std::optional<disk::Extent> peek_bits(const Part& part, uint64_t entry);
   Async<void> collect_places(BlockPlaces& places);
+  bool is_fixed() const;
   UsedSpace take_stock(BlockPlaces& places) const;
   uint64_t room_end(uint64_t begin, uint64_t next) const;
   Async<bool> audit_entries(uint64_t index, uint64_t end, BlockPlaces& places);

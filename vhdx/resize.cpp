@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "async/forwarding_file.h"
 #include "disk/layered_disk.h"
 #include "disk/zero_range.h"
 #include "vhdx/block_layer.h"
@@ -22,12 +23,18 @@ Async<OpenedImage> read_image(File& file) {
   co_return std::move(image);
 }
 
+Result<std::unique_ptr<BlockLayer>> layer_of(std::unique_ptr<File> file, OpenedImage image,
+                                             uint64_t file_bytes) {
+  TRY_LET(ImageLayout layout,
+          with_context(layout_of(image.headers.current, image.regions, image.metadata, file_bytes),
+                       file->name()));
+  return std::make_unique<BlockLayer>(std::move(file), std::move(image), std::move(layout));
+}
+
 // The image for writing as it will be, or was: its file does not say so, and its children stay.
 Async<std::unique_ptr<disk::LayeredDisk>> open_as(std::unique_ptr<File> file, OpenedImage image) {
-  CO_TRY_LET(ImageLayout layout, with_context(layout_of(image.headers.current, image.regions,
-                                                        image.metadata, file->size_bytes()),
-                                              file->name()));
-  auto layer = std::make_unique<BlockLayer>(std::move(file), std::move(image), std::move(layout));
+  const uint64_t file_bytes = file->size_bytes();
+  CO_TRY_LET(auto layer, layer_of(std::move(file), std::move(image), file_bytes));
   CO_TRY(co_await layer->make_writable(true));
   std::vector<std::unique_ptr<disk::Layer>> layers;
   layers.push_back(std::move(layer));
@@ -176,21 +183,33 @@ class Growth {
   BatLayout then_;
 };
 
+// Whether the last block can have the bytes that the disk gets in it. Old QEMU cut it off where the
+// disk ended, and put the next block there.
+Async<void> check_room_to_grow(File& file, OpenedImage image, uint64_t size_bytes) {
+  const uint64_t block_bytes = image.metadata.block_size_bytes;
+  uint64_t& disk_bytes = image.metadata.disk_size_bytes;
+  disk_bytes = std::min(size_bytes, align_up(disk_bytes, block_bytes));
+  auto view = std::make_unique<async::ForwardingFile>(file);
+  // At the file's end there is room.
+  CO_TRY_LET(const auto layer,
+             layer_of(std::move(view), std::move(image), file.size_bytes() + block_bytes));
+  const auto audited = co_await layer->audit();
+  if (audited || audited.error().code != Errc::corrupt) co_return audited;
+  co_return fail(Errc::unsupported,
+                 fmt::format("{}: the disk's last block has no room to grow in the file; convert "
+                             "it instead ({})",
+                             file.name(), audited.error().message));
+}
+
 Async<void> grow(std::unique_ptr<File> file, OpenedImage image, ResizeOptions options) {
+  CO_TRY(co_await check_room_to_grow(*file, image, options.size_bytes));
   const uint64_t old_bytes = image.metadata.disk_size_bytes;
   const bool has_parent = image.metadata.has_parent;
   const Region old_bat = image.regions.bat;
   Growth growth(*file, image, options.size_bytes);
   CO_TRY(co_await growth.run());
   const Region bat = image.regions.bat;
-  const std::string name = file->name();
-  auto opened = co_await open_as(std::move(file), std::move(image));
-  if (!opened && opened.error().code == Errc::corrupt)
-    co_return fail(Errc::unsupported,
-                   fmt::format("{}: the disk's last block has no room to grow in the file; convert "
-                               "it instead ({})",
-                               name, opened.error().message));
-  CO_TRY_LET(const auto disk, std::move(opened));
+  CO_TRY_LET(const auto disk, co_await open_as(std::move(file), std::move(image)));
   const uint64_t end_of_block = align_up(old_bytes, disk->layer(0).block_size_bytes());
   CO_TRY(co_await zero_data(*disk, old_bytes, std::min(end_of_block, options.size_bytes)));
   const uint64_t end_of_parent = std::min(options.parent_bytes, options.size_bytes);
@@ -210,13 +229,19 @@ Async<void> grow(std::unique_ptr<File> file, OpenedImage image, ResizeOptions op
 
 // --- shrinking ---
 
+Async<void> cut_to_content(File& file) {
+  CO_TRY_LET(OpenedImage image, co_await read_image(file));
+  auto view = std::make_unique<async::ForwardingFile>(file);
+  CO_TRY_LET(const auto layer, layer_of(std::move(view), std::move(image), file.size_bytes()));
+  co_return co_await layer->cut_to_content();
+}
+
 Async<void> shrink(std::unique_ptr<File> file, OpenedImage image, ResizeOptions options) {
   MetadataChange change{.disk_size_bytes = options.size_bytes};
   if (!options.keep_identity) change.data_write_guid = Guid::random();
   CO_TRY(co_await change_metadata(*file, change));
   // As the disk was, so that what it has behind its new end can be given back.
   CO_TRY_LET(image.headers, co_await read_headers(*file));
-  image.metadata.leave_blocks_allocated = false;
   const uint64_t old_bytes = image.metadata.disk_size_bytes;
   const Region bat = image.regions.bat;
   const BatLayout larger = bat_of(image, old_bytes);
@@ -225,8 +250,10 @@ Async<void> shrink(std::unique_ptr<File> file, OpenedImage image, ResizeOptions 
   CO_TRY(co_await zero_data(*disk, options.size_bytes, old_bytes));
   CO_TRY(co_await disk->close());
   File& inside = disk->layer(0).file();
+  // Then nothing names sector bitmap blocks of chunks behind the end, nor a fixed disk's blocks.
   CO_TRY(co_await clear_entries(inside, bat, smaller, larger));
-  co_return co_await inside.flush();
+  CO_TRY(co_await inside.flush());
+  co_return co_await cut_to_content(inside);
 }
 
 }  // namespace

@@ -14,7 +14,8 @@ struct ResizeOptions {
 };
 
 // What the disk gets reads as zeroes, whatever lay there before and whatever a parent has there:
-// blocks that would show a parent become zero blocks. A fixed disk has all its blocks afterwards.
+// blocks that would show a parent become zero blocks. What a fixed disk gets has its place in the
+// file; blocks that had none still have none, and keep room for one.
 //
 // The order of the writes:
 //
@@ -23,11 +24,12 @@ struct ResizeOptions {
 //            block has behind the disk's end is made zero. Flush.
 //            Then one log entry: VirtualDiskSize and, for a BAT that has moved, both region tables.
 //   shrink   one log entry with VirtualDiskSize. Then blocks behind the end are given back, the
-//            last one is made zero behind it, and the file is cut to its content.
+//            last one is made zero behind it, BAT entries behind it are made zero. Flush. Then the
+//            file is cut to its content.
 //
 // So after a crash at any moment the disk has the old or the new size and its content; space may be
 // lost, which `check` finds. Growing keeps the DataWriteGuid: no child sees it. Shrinking changes
-// it, unless keep_identity.
+// it, unless keep_identity. Where a size is refused, nothing was written.
 //
 // Gaps that given-up blocks leave in the file are no less free than after a trim: only compacting
 // takes them out.

@@ -92,6 +92,19 @@ TEST_CASE("a smaller disk gives its blocks back and gets another identity") {
   CHECK(byte_at(*disk, 1 * MiB) == 0);
 }
 
+TEST_CASE("a smaller child gives back the sector bitmap blocks of chunks behind its end") {
+  tests::VhdxImage image;
+  image.make_differencing();
+  image.metadata.disk_size_bytes = 8 * GiB;  // two chunks of 4096 blocks
+  image.entries = {{0, 4 * MiB | 7}, {4096, 5 * MiB | 6}, {4097, 7 * MiB | 7}, {8193, 6 * MiB | 6}};
+  image.file_bytes = 8 * MiB;
+  auto file = image.build();
+  for (const uint64_t bitmap : {5 * MiB, 6 * MiB}) fill(*file, bitmap, 1, 1);
+  REQUIRE_OK(resize_to(*file, 1 * GiB));
+  CHECK(file->size_bytes() == 6 * MiB);
+  CHECK(tests::checked(*file).text() == "");
+}
+
 TEST_CASE("growing keeps the identity: no child sees it") {
   auto file = tests::clean_image().build();
   const auto identity = opened(*file)->layer(0).identity();
@@ -147,6 +160,24 @@ TEST_CASE("a fixed disk has all its blocks afterwards") {
   CHECK(tests::checked(*file).text() == "");
 }
 
+// [MS-VHDX] 2.6.2.1: the file is never shorter than what all its blocks would take.
+TEST_CASE("a fixed disk's blocks that have no place keep room for one") {
+  tests::VhdxImage image;
+  image.metadata.leave_blocks_allocated = true;
+  image.metadata.disk_size_bytes = 4 * MiB;
+  image.entries = {{0, 4 * MiB | 6}, {3, 5 * MiB | 6}};
+  image.file_bytes = 8 * MiB;
+  const char* const absent = "note fixed-block-absent 0x300000, note spare-space ";
+  auto larger = image.build();
+  REQUIRE_OK(resize_to(*larger, 6 * MiB));
+  CHECK(larger->size_bytes() == 10 * MiB);
+  CHECK(tests::checked(*larger).text() == std::string(absent) + "0x600000");
+  auto smaller = image.build();
+  REQUIRE_OK(resize_to(*smaller, 3 * MiB));
+  CHECK(smaller->size_bytes() == 7 * MiB);
+  CHECK(tests::checked(*smaller).text() == std::string(absent) + "0x500000");
+}
+
 TEST_CASE("a last block that old QEMU cut off, with another behind it, cannot grow") {
   tests::VhdxImage image;
   image.metadata.block_size_bytes = 2 * MiB;
@@ -154,7 +185,12 @@ TEST_CASE("a last block that old QEMU cut off, with another behind it, cannot gr
   image.entries = {{0, 5 * MiB | 6}, {2, 4 * MiB | 6}};
   image.file_bytes = 7 * MiB;
   auto file = image.build();
+  const uint64_t writes = file->write_count();
   REQUIRE_FAILS(Errc::unsupported, "has no room to grow", resize_to(*file, 6 * MiB));
+  // So much that the BAT would get another place.
+  REQUIRE_FAILS(Errc::unsupported, "has no room to grow", resize_to(*file, 2 * TiB));
+  CHECK(file->write_count() == writes);
+  CHECK(file->size_bytes() == 7 * MiB);
   CHECK(opened(*file)->geometry().size_bytes == 5 * MiB);
   CHECK(tests::checked(*file).findings.count(disk::Severity::corruption) == 0);
 }
