@@ -14,6 +14,12 @@ uint64_t BlockWriter::end_of_block(uint64_t block) const {
   return std::min((block + 1) * shape().block_bytes, shape().disk_bytes);
 }
 
+// Whether it reads as zeroes, whoever reads it.
+bool BlockWriter::is_zero(const Block& block) const {
+  return block.state == BlockState::zero ||
+         (block.state == BlockState::absent && !shape().has_parent);
+}
+
 Result<void> BlockWriter::usable() const {
   if (!poison_) return {};
   return std::unexpected(*poison_);
@@ -192,11 +198,20 @@ Async<void> BlockWriter::zero_block(uint64_t block) {
   WritableTables::Held held;
   CO_TRY(co_await hold_for_change(block, held));
   const Block now = *tables_->find(block);
-  const Block wanted{.state = shape().has_parent ? BlockState::zero : BlockState::absent};
-  if (now.state == wanted.state || now.state == BlockState::zero) co_return Result<void>();
+  if (is_zero(now)) co_return Result<void>();
+  const Block wanted{.state = shape().knows_zero ? BlockState::zero : BlockState::absent};
   tables_->set(block, wanted);
   if (now.has_place())
     given_up_.push_back({.file_offset = now.file_offset, .moment = in_flight().now()});
+  co_return Result<void>();
+}
+
+// An undefined block becomes what it reads as.
+Async<void> BlockWriter::define(uint64_t block) {
+  WritableTables::Held held;
+  CO_TRY(co_await hold_for_change(block, held));
+  const bool is_undefined = tables_->find(block)->state == BlockState::undefined;
+  if (is_undefined) tables_->set(block, {.state = BlockState::zero});
   co_return Result<void>();
 }
 
@@ -205,9 +220,11 @@ Async<bool> BlockWriter::zero_part(uint64_t disk_offset, uint64_t length) {
   const uint64_t block = disk_offset / shape().block_bytes;
   CO_TRY_LET(const WritableTables::Held held, co_await tables_->hold(block));
   const Block now = *tables_->find(block);
-  const bool is_zero =
-      now.state == BlockState::zero || (now.state == BlockState::absent && !shape().has_parent);
-  if (is_zero) co_return true;
+  if (is_zero(now)) co_return true;
+  if (now.state == BlockState::undefined) {
+    CO_TRY(co_await define(block));
+    co_return false;
+  }
   CO_TRY_LET(WritePlace place, co_await prepare(disk_offset, length));
   auto zeroed = co_await zero_range(file_, place.file_offset, place.length);
   auto finished = co_await finish(std::move(place), zeroed.has_value());

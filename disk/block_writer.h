@@ -44,6 +44,7 @@ class BlockWriter final : public LayerWriter {
 
   const BlockShape& shape() const { return tables_->shape(); }
   uint64_t end_of_block(uint64_t block) const;
+  bool is_zero(const Block& block) const;
   Async<void> begin();
   Result<void> usable() const;
   Async<uint64_t> place_of(uint64_t block);
@@ -54,6 +55,7 @@ class BlockWriter final : public LayerWriter {
   Async<void> leave(const WritePlace& place);
   Async<bool> zero_part(uint64_t disk_offset, uint64_t length);
   Async<void> zero_block(uint64_t block);
+  Async<void> define(uint64_t block);
   Async<void> commit();
   Async<void> reclaim();
   Async<void> make_free(uint64_t file_offset);

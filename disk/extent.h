@@ -23,11 +23,14 @@ struct Extent {
   uint32_t depth = 0;
   uint64_t file_offset =
       0;  // bytes; data only. For encoded: whatever the layer wants to find again.
+  // Zero only, and only as layers answer: so it reads here, but the format does not say so, and
+  // another program may find old content there.
+  bool is_undefined = false;
 
   // Whether next goes on where this one ends, in the guest and in the file.
   bool continued_by(const Extent& next) const {
-    return kind == next.kind && depth == next.depth && kind != ExtentKind::encoded &&
-           disk_offset + length == next.disk_offset &&
+    return kind == next.kind && depth == next.depth && is_undefined == next.is_undefined &&
+           kind != ExtentKind::encoded && disk_offset + length == next.disk_offset &&
            (kind != ExtentKind::data || file_offset + length == next.file_offset);
   }
 };

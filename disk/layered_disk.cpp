@@ -47,9 +47,10 @@ Async<void> LayeredDisk::do_extents(uint64_t disk_offset, uint64_t length, Exten
       Extent{.disk_offset = disk_offset, .length = length, .kind = ExtentKind::parent, .depth = 0}};
   ExtentList answers;
   while (!pending.empty()) {
-    const Extent next = pending.back();
+    Extent next = pending.back();
     pending.pop_back();
     if (next.kind != ExtentKind::parent) {
+      next.is_undefined = false;
       extents.append(next);
       continue;
     }
@@ -241,7 +242,7 @@ Async<bool> LayeredDisk::write_once(uint64_t disk_offset, Buffers buffers) {
 
 Async<void> LayeredDisk::do_flush() { co_return co_await layers_.front()->writer()->flush(); }
 
-// Blocks that read as zeroes already are passed over, many at once where tables have holes.
+// Blocks that are zeroes already are passed over, many at once where tables have holes.
 Async<void> LayeredDisk::do_zero(uint64_t disk_offset, uint64_t length) {
   LayerWriter& writer = *layers_.front()->writer();
   const auto guard = enter();
@@ -255,11 +256,12 @@ Async<void> LayeredDisk::do_zero(uint64_t disk_offset, uint64_t length) {
       next = 0;
     }
     const Extent extent = extents[next];
+    const bool is_zero = extent.kind == ExtentKind::zero && !extent.is_undefined;
     const uint64_t extent_end = extent.disk_offset + extent.length;
     const uint64_t block_end = std::min(end, align_down(disk_offset, unit) + unit);
     if (extent_end <= disk_offset) {
       ++next;
-    } else if (extent.kind == ExtentKind::zero && extent_end >= block_end) {
+    } else if (is_zero && extent_end >= block_end) {
       disk_offset = extent_end == end ? end : std::max(block_end, align_down(extent_end, unit));
     } else {
       const uint64_t part_end = unit == 1 ? end : block_end;

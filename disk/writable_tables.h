@@ -9,10 +9,11 @@
 namespace vhdkit::disk {
 
 enum class BlockState : uint8_t {
-  absent,   // the parent's bytes, zeroes where there is none
-  zero,     // zeroes, whatever the parent has
-  whole,    // all its sectors are here
-  partial,  // the sectors whose bits are set are here, the others as in an absent block
+  absent,     // the parent's bytes, zeroes where there is none
+  zero,       // zeroes, whatever the parent has
+  undefined,  // zeroes too, but other programs may find old content there
+  whole,      // all its sectors are here
+  partial,    // the sectors whose bits are set are here, the others as in an absent block
 };
 
 struct Block {

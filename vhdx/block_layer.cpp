@@ -84,7 +84,8 @@ Extent BlockLayer::extent_of(const Part& part, uint64_t entry) const {
   const BlockState state = BlockState(bat_state_of(entry));
   Extent extent{.disk_offset = part.disk_offset,
                 .length = part.end - part.disk_offset,
-                .kind = ExtentKind::zero};
+                .kind = ExtentKind::zero,
+                .is_undefined = is_undefined(entry)};
   if (state == BlockState::not_present) extent.kind = absent_kind_;
   if (state == BlockState::fully_present) {
     extent.kind = ExtentKind::data;

@@ -108,7 +108,8 @@ TEST_CASE("blocks that follow each other in disk and file are one extent, others
   CHECK(
       resolved(image) ==
       "zero 0x0+0x100000, data 0x100000+0x200000 at 0x500000, data 0x300000+0x100000 at 0x900000, "
-      "zero 0x400000+0x300000, data 0x700000+0x100000 at 0x400000");
+      "zero 0x400000+0x100000, zero 0x500000+0x100000, zero 0x600000+0x100000, "
+      "data 0x700000+0x100000 at 0x400000");
   const auto layer = opened(image);
   CHECK(resolved(*layer, 0x1ffffff / 16, 2) == "data 0x1fffff+0x2 at 0x5fffff");
   CHECK(resolved(*layer, 8 * MiB - 1, 1) == "data 0x7fffff+0x1 at 0x4fffff");

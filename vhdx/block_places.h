@@ -59,6 +59,16 @@ constexpr bool is_allocated(uint64_t entry) {
          state == uint64_t(BlockState::partially_present);
 }
 
+// An undefined or unmapped block may name the place that it had, which is nobody else's then.
+// [MS-VHDX] 2.5.1 and 2.5.1.1.
+constexpr bool is_undefined(uint64_t entry) {
+  const uint64_t state = bat_state_of(entry);
+  return state == uint64_t(BlockState::undefined) || state == uint64_t(BlockState::unmapped);
+}
+constexpr bool keeps_place(uint64_t entry) {
+  return is_undefined(entry) && bat_file_offset_of(entry) != 0;
+}
+
 // "payload block 17 (BAT entry 17) at offset 0x200088: 0x300006"
 std::string entry_text(const ImageLayout& layout, uint64_t index, uint64_t entry);
 

@@ -27,6 +27,8 @@ uint64_t entry_of(const disk::Block& block) {
       return make_bat_entry(BlockState::not_present, 0);
     case disk::BlockState::zero:
       return make_bat_entry(BlockState::zero, 0);
+    case disk::BlockState::undefined:
+      return make_bat_entry(BlockState::undefined, 0);
     case disk::BlockState::whole:
       return make_bat_entry(BlockState::fully_present, block.file_offset);
     case disk::BlockState::partial:
@@ -125,8 +127,8 @@ std::optional<disk::Block> TableWriter::find(uint64_t block) {
     return disk::Block{
         .state = is_partial(*entry) ? disk::BlockState::partial : disk::BlockState::whole,
         .file_offset = bat_file_offset_of(*entry)};
-  const bool is_absent =
-      !shape_.has_parent || bat_state_of(*entry) == uint64_t(BlockState::not_present);
+  if (is_undefined(*entry)) return disk::Block{.state = disk::BlockState::undefined};
+  const bool is_absent = bat_state_of(*entry) == uint64_t(BlockState::not_present);
   return disk::Block{.state = is_absent ? disk::BlockState::absent : disk::BlockState::zero};
 }
 

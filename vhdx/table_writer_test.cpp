@@ -146,6 +146,36 @@ TEST_CASE("a fixed disk's file keeps its room for blocks that are not there") {
   CHECK(writing.checked().text() == "note fixed-block-absent 0x300000, note spare-space 0x500000");
 }
 
+// [MS-VHDX] 2.5.1.1: only a ZERO block reads as zeroes whoever reads it.
+TEST_CASE("zeroing makes zero blocks of those that may show old content elsewhere") {
+  for (const bool has_parent : {false, true}) {
+    tests::VhdxImage image = tests::clean_image();
+    if (has_parent) image.make_differencing();
+    image.entries = {{0, 4 * MiB | 6}, {1, 5 * MiB | 3}, {2, 1}, {3, 3}, {4, 2}};
+    Writing writing(image);
+    REQUIRE_OK(writing.zero(0, 3 * MiB));
+    REQUIRE_OK(writing.zero(3 * MiB + 512, 512));
+    REQUIRE_OK(writing.zero(4 * MiB, 1 * MiB));
+    REQUIRE_OK(writing.close());
+    for (uint64_t index = 0; index < 5; ++index) CHECK(writing.entry(index) == 2);
+    CHECK(writing.entry(5) == 0);
+  }
+}
+
+TEST_CASE("an undefined block that is written has zeroes where nothing was written") {
+  tests::VhdxImage image = tests::clean_image();
+  image.make_differencing();
+  image.entries = {{1, 4 * MiB | 3}};
+  image.file_bytes = 5 * MiB;
+  Writing writing(image);
+  REQUIRE_OK(writing.write(1));
+  REQUIRE_OK(writing.close());
+  CHECK(bat_state_of(writing.entry(1)) == 6);
+  const auto disk = opened(writing.file().content());
+  CHECK(tests::byte_at(*disk, 1 * MiB) == 7);
+  CHECK(tests::byte_at(*disk, 1 * MiB + 512) == 0);
+}
+
 TEST_CASE("flushes at the same time are one, or two where one runs already") {
   Writing writing;
   REQUIRE_OK(writing.write(3));
