@@ -67,6 +67,7 @@ Async<void> write_logged(File& file, FoundHeaders& headers,
                                file.name(), headers.current.log_length));
   headers.current.file_write_guid = Guid::random();
   CO_TRY(co_await write_headers(file, headers));
+  CO_TRY(co_await align_end(file));
   LogWriter log(file, headers.current);
   const FileEnds ends{.flushed = file.size_bytes(), .last = file.size_bytes()};
   const std::span<const disk::ChangedPage> all(pages);

@@ -31,7 +31,8 @@ struct MetadataChange {
   std::optional<Guid> data_write_guid;  // the image's identity, from the same moment on
 };
 
-// All of it becomes true at once: when a header names the log, whose one entry has it.
+// All of it becomes true at once: when a header names the log, whose one entry has it. A file that
+// does not end on a whole MiB gets zeroes up to there first.
 //
 // A longer parent locator takes the metadata region's free space behind the last item; all other
 // items stay where they are. [MS-VHDX] 2.6. Errors: as set_data_write_guid() and read_metadata();

@@ -11,9 +11,11 @@
 namespace vhdkit::vhdx {
 namespace {
 
+// Its file ends between two MiB.
 tests::VhdxImage differencing_image() {
   tests::VhdxImage image;
   image.make_differencing();
+  image.file_bytes += 512;
   return image;
 }
 
@@ -35,6 +37,11 @@ TEST_CASE("a longer locator goes behind the other items, a shorter one stays in 
   CHECK(first_path(std::make_unique<async::MemoryFile>(*file)) == longer);
   const tests::Report report = tests::checked(*file);
   CHECK(report.findings.count(disk::Severity::corruption) == 0);
+  // [MS-VHDX] 2.3.1.1: both ends are multiples of 1 MiB.
+  LogEntryHeader entry{};
+  file->fetch(1 * MiB, writable_bytes_of(entry));
+  CHECK(entry.flushed_file_offset == 33 * MiB);
+  CHECK(entry.last_file_offset == 33 * MiB);
   REQUIRE_OK(tests::await(change_metadata(*file, {.parent_locator = locator(R"(.\b.vhdx)")})));
   CHECK(first_path(std::make_unique<async::MemoryFile>(*file)) == R"(.\b.vhdx)");
   CHECK(tests::checked(*file).findings.count(disk::Severity::corruption) == 0);

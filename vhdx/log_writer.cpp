@@ -36,10 +36,18 @@ size_t zero_run(std::span<const disk::ChangedPage> pages) {
 
 }  // namespace
 
+Async<void> align_end(File& file) {
+  const uint64_t size_bytes = file.size_bytes();
+  if (is_aligned(size_bytes, alignment_bytes)) co_return Result<void>();
+  CO_TRY(file.resize(align_up(size_bytes, alignment_bytes)));
+  co_return co_await file.flush();
+}
+
 std::vector<std::byte> build_log_entry(std::span<const disk::ChangedPage> pages,
                                        const Guid& log_guid, uint64_t sequence_number,
                                        uint64_t log_offset, FileEnds ends) {
   assert(!pages.empty() && pages.size() <= max_entry_pages);
+  assert(is_aligned(ends.flushed, alignment_bytes) && is_aligned(ends.last, alignment_bytes));
   std::vector<std::byte> entry(log_sector_bytes);
   uint32_t descriptor_count = 0;
   for (size_t i = 0; i < pages.size();) {

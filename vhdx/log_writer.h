@@ -14,11 +14,15 @@ namespace vhdkit::vhdx {
 inline constexpr size_t max_entry_pages = first_sector_descriptors;
 static_assert(2 * (max_entry_pages + 1) * log_sector_bytes <= alignment_bytes);
 
-// Of the file, when an entry is written; bytes.
+// Of the file, when an entry is written; bytes, multiples of 1 MiB. [MS-VHDX] 2.3.1.1.
 struct FileEnds {
-  uint64_t flushed;  // the file is durably at least this long
-  uint64_t last;     // every allocated structure lies below
+  uint64_t flushed;  // the file's size, durably: a replay refuses a file that is shorter
+  uint64_t last;     // every allocated structure lies below: a replay makes the file this long
 };
+
+// Puts zeroes behind the file's end up to a whole MiB, durably: before the first entry, which can
+// tell no other size.
+Async<void> align_end(File& file);
 
 // The whole entry, with its checksum: a data descriptor for each page, a zero descriptor for pages
 // of zeroes that follow each other. It is its own tail. [MS-VHDX] 2.3.1.

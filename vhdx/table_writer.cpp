@@ -202,12 +202,16 @@ Async<void> TableWriter::begin() {
   CO_TRY(check_sequence_room(file_, headers_));
   headers_.current.file_write_guid = Guid::random();
   if (!keep_identity_) headers_.current.data_write_guid = Guid::random();
-  co_return co_await write_headers(file_, headers_);
+  CO_TRY(co_await write_headers(file_, headers_));
+  CO_TRY(co_await align_end(file_));
+  layout_.file_bytes = file_.size_bytes();
+  co_return Result<void>();
 }
 
 Async<void> TableWriter::commit() {
   const std::vector<disk::ChangedPage> pages = tables_.pieces().take_changes();
-  const FileEnds ends{.flushed = file_.size_bytes(), .last = align_up(space_.end(), MiB)};
+  const FileEnds ends{.flushed = file_.size_bytes(),
+                      .last = align_up(space_.end(), alignment_bytes)};
   CO_TRY(co_await file_.flush());
   if (pages.empty()) co_return Result<void>();
   const std::span<const disk::ChangedPage> all(pages);

@@ -20,7 +20,8 @@ struct UsedSpace {
 
 // Loop-bound. One session of writing, [MS-VHDX] 2.2.2 and 2.3:
 //
-//   begin    both headers get a new FileWriteGuid and DataWriteGuid; the log is still empty
+//   begin    both headers get a new FileWriteGuid and DataWriteGuid; the log is still empty. The
+//            file ends on a whole MiB from now on.
 //   commit   flush (payload, and what the last commit put in its place), the changed pages as one
 //            log entry, flush; then the pages in their places, durable with the next commit.
 //            After the first entry the headers name the log.

@@ -176,6 +176,29 @@ TEST_CASE("an undefined block that is written has zeroes where nothing was writt
   CHECK(tests::byte_at(*disk, 1 * MiB + 512) == 0);
 }
 
+// [MS-VHDX] 2.3.1.1: both ends are multiples of 1 MiB.
+TEST_CASE("a log entry tells whole MiB of a file that ends between") {
+  tests::VhdxImage image = tests::clean_image();
+  image.metadata.disk_size_bytes = 1 * MiB + 512;
+  image.file_bytes = 5 * MiB + 512;
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    Writing writing(image, seed);
+    writing.loop().set_observer([&] {
+      async::MemoryFile state = writing.file().crash_state(writing.loop().random());
+      REQUIRE(tests::checked(state).findings.count(disk::Severity::corruption) == 0);
+    });
+    REQUIRE_OK(writing.zero(0, 1 * MiB));
+    REQUIRE_OK(writing.flush());
+    LogEntryHeader entry{};
+    writing.file().content().fetch(1 * MiB, writable_bytes_of(entry));
+    CHECK(entry.flushed_file_offset == 6 * MiB);
+    CHECK(entry.last_file_offset == 6 * MiB);
+    CHECK(writing.file().size_bytes() == 6 * MiB);
+    REQUIRE_OK(writing.close());
+    CHECK(writing.file().size_bytes() == 5 * MiB + 512);
+  }
+}
+
 TEST_CASE("flushes at the same time are one, or two where one runs already") {
   Writing writing;
   REQUIRE_OK(writing.write(3));
