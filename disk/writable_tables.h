@@ -45,7 +45,8 @@ class WritableTables {
 
   virtual const BlockShape& shape() const = 0;
 
-  // Before the first change of the file: what the format wants to be known of it.
+  // Before the first change of the file: what the format wants to be known of it. No commit runs
+  // meanwhile.
   virtual Async<void> begin() = 0;
 
   // Brings to memory what a change of the block touches, and holds it there.

@@ -31,6 +31,10 @@ struct BatLayout {
   bool is_bitmap_index(uint64_t index) const {
     return index % (chunk_ratio() + 1) == chunk_ratio();
   }
+  // False: a bitmap entry of a disk without parent, or one that pads the last chunk.
+  bool is_used(uint64_t index) const {
+    return is_bitmap_index(index) ? has_parent : block_of(index) < payload_block_count();
+  }
   // The block of a payload entry; for a bitmap entry the first block behind its chunk.
   uint64_t block_of(uint64_t index) const { return index - index / (chunk_ratio() + 1); }
 };

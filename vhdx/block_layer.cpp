@@ -240,12 +240,7 @@ Async<bool> BlockLayer::audit_entries(uint64_t index, uint64_t end, BlockPlaces&
       CO_TRY_LET(entries, co_await tables_.entries_at(index));
     }
     const uint64_t entry = entries.at(index);
-    const bool is_bitmap = layout_.bat.is_bitmap_index(index);
-    // The bitmap entries of a disk without parent are nobody's, and so is what pads the last chunk.
-    const bool is_nobodys = is_bitmap
-                                ? !layout_.bat.has_parent
-                                : layout_.bat.block_of(index) >= layout_.bat.payload_block_count();
-    if (entry == 0 || is_nobodys) continue;
+    if (entry == 0 || !layout_.bat.is_used(index)) continue;
     CO_TRY(tables_.check_entry(index, entry));
     if (!is_allocated(entry)) continue;
     if (is_partial(entry)) {

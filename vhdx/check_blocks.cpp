@@ -68,9 +68,7 @@ class EntryCheck {
       add_partial(block, index);
     const bool can_be_followed = check_fault(index, entry);
     if (!is_allocated(entry)) {
-      const bool is_kept =
-          has_state(entry, BlockState::undefined) || has_state(entry, BlockState::unmapped);
-      if (is_kept) keep(index, entry);
+      if (keeps_place(entry)) keep(index, entry);
       return;
     }
     ++usage_.allocated;
@@ -110,7 +108,6 @@ class EntryCheck {
   // An undefined or unmapped block may keep its place. A wrong one hurts nobody: it is never read.
   void keep(uint64_t index, uint64_t entry) {
     const uint64_t begin = bat_file_offset_of(entry);
-    if (begin == 0) return;
     const uint64_t as_allocated = make_bat_entry(BlockState::fully_present, begin);
     if (entry_fault(layout_, index, as_allocated)) {
       subject_of(index).add(Severity::warning, "vhdx-kept-place", "FileOffsetMB", 0, hex(entry),

@@ -180,6 +180,12 @@ TEST_CASE("undefined and unmapped blocks may keep their place, in which it is no
     CHECK(findings(image_with(kept, 11 * MiB)) == "leak unused-space 0x500000");
     CHECK(findings(image_with({{0, 2 * MiB | state}}, 4 * MiB)) == "warning kept-place 0x300000");
     CHECK(findings(image_with({{0, 4 * MiB | state}}, 4 * MiB)) == "warning kept-place 0x300000");
+    // [MS-VHDX] 2.5.1: nobody else's.
+    const Report shared = report_of(image_with({{0, 4 * MiB | 6}, {1, 4 * MiB | state}}, 5 * MiB));
+    CHECK(shared.text() == "warning kept-place 0x300008");
+    CHECK(shared.messages() ==
+          "payload block 1 (BAT entry 1): keeps a place at file offset 0x400000, upon payload "
+          "block 0 (BAT entry 0) (0x400000 to 0x500000)\n");
   }
 }
 

@@ -46,6 +46,24 @@ void check_apart(const ImageLayout& layout, const std::vector<Place>& blocks, Fi
   }
 }
 
+// What an undefined or unmapped block keeps is its own. [MS-VHDX] 2.5.1. Here it is never read, but
+// another program may show it.
+void check_kept(const ImageLayout& layout, const std::vector<Place>& blocks,
+                const std::vector<Place>& kept, Findings& findings) {
+  for (const Place& place : kept) {
+    const auto behind =
+        std::ranges::lower_bound(blocks, end_of_data(layout, place), {}, &Place::file_offset);
+    if (behind == blocks.begin()) continue;
+    const Place& block = *std::prev(behind);
+    if (end_of_data(layout, block) <= place.file_offset) continue;
+    block_subject(layout, place, findings)
+        .add(Severity::warning, "vhdx-kept-place", "FileOffsetMB", 0, hex(place.file_offset),
+             fmt::format("keeps a place at file offset {:#x}, upon {} ({:#x} to {:#x})",
+                         place.file_offset, entry_name(layout.bat, block.index), block.file_offset,
+                         end_of_data(layout, block)));
+  }
+}
+
 std::vector<Range> used_ranges(const ImageLayout& layout, BlocksToCheck& blocks) {
   std::vector<Range> used;
   for (const Structure& one : layout.structures)
@@ -147,6 +165,7 @@ void check_space(const ImageToCheck& image, BlocksToCheck& blocks, Findings& fin
   const ImageLayout& layout = image.layout;
   const std::vector<Place>& allocated = blocks.allocated.sorted();
   check_apart(layout, allocated, findings);
+  check_kept(layout, allocated, blocks.kept.sorted(), findings);
   const std::vector<Range> used = used_ranges(layout, blocks);
   check_last_block(layout, allocated, used, findings);
   usage.image_end_offset = std::ranges::max(used, {}, &Range::end).end;

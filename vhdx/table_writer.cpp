@@ -205,7 +205,27 @@ Async<void> TableWriter::begin() {
   CO_TRY(co_await write_headers(file_, headers_));
   CO_TRY(co_await align_end(file_));
   layout_.file_bytes = file_.size_bytes();
-  co_return Result<void>();
+  co_return co_await give_up_kept_places();
+}
+
+// Nobody gets a place that another entry names: all who keep one give it up before the first is
+// given out. The blocks read as before.
+Async<void> TableWriter::give_up_kept_places() {
+  Entries entries;
+  for (uint64_t index = 0; index < layout_.bat.entry_count(); ++index) {
+    if (!entries.have(index)) {
+      CO_TRY_LET(const std::optional<uint64_t> next, tables_.next_entry(index));
+      if (!next) break;
+      index = *next;
+      CO_TRY_LET(entries, co_await tables_.entries_at(index));
+    }
+    const uint64_t entry = entries.at(index);
+    if (!keeps_place(entry) || !layout_.bat.is_used(index)) continue;
+    if (!has_room_for_change()) CO_TRY(co_await commit());
+    put_entry(index, make_bat_entry(BlockState(bat_state_of(entry)), 0));
+  }
+  if (!has_changes()) co_return Result<void>();
+  co_return co_await commit();
 }
 
 Async<void> TableWriter::commit() {

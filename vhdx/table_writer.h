@@ -21,7 +21,8 @@ struct UsedSpace {
 // Loop-bound. One session of writing, [MS-VHDX] 2.2.2 and 2.3:
 //
 //   begin    both headers get a new FileWriteGuid and DataWriteGuid; the log is still empty. The
-//            file ends on a whole MiB from now on.
+//            file ends on a whole MiB from now on. Undefined and unmapped blocks that keep a place
+//            give it up, with a commit.
 //   commit   flush (payload, and what the last commit put in its place), the changed pages as one
 //            log entry, flush; then the pages in their places, durable with the next commit.
 //            After the first entry the headers name the log.
@@ -58,6 +59,7 @@ class TableWriter final : public disk::WritableTables {
   Async<void> close() override;
 
  private:
+  Async<void> give_up_kept_places();
   Async<uint64_t> take(uint64_t length);
   Async<uint64_t> bitmap_offset(uint64_t chunk);
   std::optional<uint64_t> find_bitmap_offset(uint64_t chunk);

@@ -146,6 +146,50 @@ TEST_CASE("a fixed disk's file keeps its room for blocks that are not there") {
   CHECK(writing.checked().text() == "note fixed-block-absent 0x300000, note spare-space 0x500000");
 }
 
+// [MS-VHDX] 2.5.1: FileOffsetMB is unique where it is not zero.
+TEST_CASE("no block gets a place that an undefined or unmapped block keeps, after a crash too") {
+  tests::VhdxImage image = tests::clean_image();
+  image.entries = {{0, 4 * MiB | 6}, {1, 5 * MiB | 3}, {2, 6 * MiB | 1}};
+  image.file_bytes = 7 * MiB;
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    Writing writing(image, seed);
+    disk::ExtentList extents;
+    REQUIRE_OK(writing.loop().run(writing.disk().extents(1 * MiB, 7 * MiB, extents)));
+    CHECK(extents.size() == 1);
+    writing.loop().set_observer([&] {
+      async::MemoryFile state = writing.file().crash_state(writing.loop().random());
+      const tests::Report report = tests::checked(state);
+      REQUIRE(report.findings.count(disk::Severity::corruption) == 0);
+      REQUIRE(report.text().find("kept-place") == std::string::npos);
+    });
+    REQUIRE_OK(writing.write(3));
+    REQUIRE_OK(writing.write(2));
+    REQUIRE_OK(writing.flush());
+    REQUIRE_OK(writing.close());
+    CHECK(writing.entry(1) == 3);
+    CHECK(writing.entry(2) == (6 * MiB | 6));
+    CHECK(writing.entry(3) == (5 * MiB | 6));
+    CHECK(writing.checked().text() == "");
+  }
+}
+
+TEST_CASE("a file is not cut off under a kept place, whatever places others claim to keep") {
+  tests::VhdxImage image = tests::clean_image();
+  image.entries = {{0, 4 * MiB | 6},
+                   {1, 5 * MiB | 3},
+                   {2, 4 * MiB | 1},
+                   {3, 1 * MiB | 3},
+                   {4, ~uint64_t{0xfffff} | 1}};
+  Writing writing(image);
+  REQUIRE_OK(writing.write(0));
+  REQUIRE_OK(writing.close());
+  CHECK(writing.file().size_bytes() == 5 * MiB);
+  CHECK(writing.entry(0) == (4 * MiB | 6));
+  for (uint64_t index = 1; index < 5; ++index)
+    CHECK(writing.entry(index) == (index % 2 == 1 ? 3 : 1));
+  CHECK(writing.checked().text() == "");
+}
+
 // [MS-VHDX] 2.5.1.1: only a ZERO block reads as zeroes whoever reads it.
 TEST_CASE("zeroing makes zero blocks of those that may show old content elsewhere") {
   for (const bool has_parent : {false, true}) {
