@@ -84,6 +84,7 @@ class Sender {
                        load_.size_bytes};
     const Buffers buffers(&vector, 1);
     while (sent_ < load_.count) {
+      if (interrupted()) co_return fail(Errc::interrupted, "interrupted");
       const uint64_t disk_offset = next_offset();
       const bool flushes = load_.flush_interval > 0 && sent_ % load_.flush_interval == 0;
       if (load_.writes) {

@@ -1,6 +1,9 @@
 """vhd bench: requests counted and timed. What they cost is for bench/io.py; here is what they do."""
+import signal
+import time
+
 import pytest
-from conftest import MIB, fingerprint, run, run_ok
+from conftest import MIB, fingerprint, run, run_ok, start
 
 
 @pytest.fixture(params=["vhd", "vhdx"])
@@ -33,3 +36,22 @@ def test_what_makes_no_sense_is_refused(image, words, says):
     outcome = run("bench", *words, image)
     assert outcome.code == 1
     assert says in outcome.err
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_ends_it_and_the_image_is_closed(image, name):
+    size = image.stat().st_size
+    process = start("bench", "-w", "-c", "1T", image)
+    try:
+        end = time.monotonic() + 30
+        while image.stat().st_size == size:  # it has begun to write
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.02)
+        process.send_signal(getattr(signal, name))
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == -getattr(signal, name)
+    assert out == b"" and b"interrupted" in err
+    assert run("check", "-q", image).code == 0
