@@ -98,6 +98,11 @@ Result<image::SizeChange> parse_size_change(std::string_view text) {
   return change;
 }
 
+Result<void> check_identifier(const Guid& guid) {
+  if (!guid.is_zero()) return {};
+  return fail(Errc::invalid_argument, "an identifier of zeroes only identifies nothing");
+}
+
 Take size_into(uint64_t& target) {
   return [&target](const std::string& value) -> Result<void> {
     TRY_LET(target, parse_size(value));

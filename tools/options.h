@@ -24,6 +24,9 @@ Result<image::SizeChange> parse_size_change(std::string_view text);
 // The path from the root on, for programs that have a folder of their own; links stay.
 std::string absolute_path(const std::string& path);
 
+// Whether it may identify a disk or its content. Errors: invalid_argument: it is zero.
+Result<void> check_identifier(const Guid& guid);
+
 Take size_into(uint64_t& target);
 Take format_into(std::optional<image::Format>& target);
 Take profile_into(std::optional<image::Profile>& target);

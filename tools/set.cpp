@@ -32,7 +32,7 @@ constexpr Page set_page = {
 Take guid_into(std::optional<Guid>& target) {
   return [&target](const std::string& value) -> Result<void> {
     target = value == "random" ? Guid::random() : Guid::parse(value);
-    if (target) return {};
+    if (target) return check_identifier(*target);
     return fail(Errc::invalid_argument,
                 fmt::format("\"{}\" is neither a GUID nor \"random\"", value));
   };

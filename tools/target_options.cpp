@@ -28,8 +28,7 @@ Result<void> take_guid(std::optional<Guid>& target, const std::string& value) {
   target = Guid::parse(value);
   if (!target)
     return refuse("\"{}\" is no identifier like 01234567-89ab-cdef-0123-456789abcdef", value);
-  if (target->is_zero()) return refuse("an identifier of zeroes only identifies nothing");
-  return {};
+  return check_identifier(*target);
 }
 
 Result<void> apply_subformat(CreateOptions& options, const std::string& value) {

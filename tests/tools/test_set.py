@@ -72,6 +72,8 @@ def test_an_identity_that_children_name_is_kept_unless_forced(pair):
 
 @pytest.mark.parametrize("words,says", [
     ([], "nothing to change"), (["--disk-id", "x"], "neither a GUID"),
+    (["--disk-id", "00000000-0000-0000-0000-000000000000"], "identifies nothing"),
+    (["--data-write-guid", "00000000-0000-0000-0000-000000000000"], "identifies nothing"),
     (["--physical-sector-size", "1024"], "512 or 4096")])
 def test_what_cannot_be_set(words, says, tmp_path):
     image = tmp_path / "disk.vhdx"
