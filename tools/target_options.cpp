@@ -72,6 +72,21 @@ Result<void> apply_force_size(CreateOptions& options, const std::string& value) 
   return {};
 }
 
+// The two below are qemu-img's, for what a new VHDX has here anyway.
+Result<void> apply_log_size(CreateOptions& options, const std::string& value) {
+  if (options.format != image::Format::vhdx) return refuse("belongs to vhdx only");
+  TRY_LET(const uint64_t bytes, parse_size(value));
+  if (bytes != 1 * MiB) return refuse("{} cannot be had: a new VHDX has a log of 1M", value);
+  return {};
+}
+
+Result<void> apply_block_state_zero(CreateOptions& options, const std::string& value) {
+  if (options.format != image::Format::vhdx) return refuse("belongs to vhdx only");
+  if (value != "off")
+    return refuse("\"{}\" cannot be had: blocks without a place are \"not present\"", value);
+  return {};
+}
+
 constexpr TargetKey keys[] = {
     {"subformat", "fixed|dynamic",
      "Whether all blocks have their place from the start. The default is dynamic; with -b an image "
@@ -97,6 +112,12 @@ constexpr TargetKey keys[] = {
      apply_windows_parent_path},
     {"force_size", "on", "VHD: taken for qemu-img's sake; sizes are exact here, always.",
      apply_force_size},
+    {"log_size", "1M", "VHDX: taken for qemu-img's sake; a new image's log has 1 MiB.",
+     apply_log_size},
+    {"block_state_zero", "off",
+     "VHDX: taken for qemu-img's sake; blocks without a place are \"not present\", as the "
+     "specification has it, and read as zeroes where there is no parent.",
+     apply_block_state_zero},
 };
 
 std::string key_names() {

@@ -77,6 +77,24 @@ def test_what_cannot_be_made_leaves_nothing(words, message, disk, tmp_path):
     assert names_in(tmp_path) == [disk.name]
 
 
+def test_keys_of_qemu_img_that_say_what_is_made_anyway(tmp_path):
+    run_ok("create", "-f", "vhdx", "-o", "log_size=1M,block_state_zero=off", tmp_path / "x", "1G")
+    assert run("check", "-q", tmp_path / "x").code == 0
+
+
+@pytest.mark.parametrize("words, message", [
+    (["vhdx", "-o", "log_size=2M"], "log_size: 2M cannot be had"),
+    (["vhdx", "-o", "block_state_zero=on"], 'block_state_zero: "on" cannot be had'),
+    (["vhd", "-o", "log_size=1M"], "vhdx only"),
+    (["vhd", "-o", "block_state_zero=off"], "vhdx only"),
+])
+def test_keys_of_qemu_img_that_cannot_be_had(words, message, tmp_path):
+    outcome = run("create", "-f", *words, tmp_path / "x", "1G")
+    assert outcome.code == 1
+    assert message in outcome.err
+    assert names_in(tmp_path) == []
+
+
 def test_an_image_that_exists_is_replaced_only_with_force(tmp_path):
     image = tmp_path / "disk.vhdx"
     image.write_bytes(b"precious")
