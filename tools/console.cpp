@@ -38,6 +38,13 @@ Result<void> finish_printing() {
   return {};
 }
 
+int finish_printing(int code, int failure_code) {
+  const auto printed = finish_printing();
+  if (printed) return code;
+  complain(printed.error().message);
+  return code == 0 ? failure_code : code;
+}
+
 void complain(std::string_view message) {
   write_line(fmt::format("{}: {}\n", program_invocation_short_name, printable(message)));
 }

@@ -15,6 +15,9 @@ void open_missing_streams();
 void print(std::string_view text);
 // Errors: io, no_space: something printed did not arrive. Nothing more is printed afterwards.
 Result<void> finish_printing();
+// The same at a program's end, whose exit code it returns: code, or failure_code where it is 0 and
+// something did not arrive, which is complained of.
+int finish_printing(int code, int failure_code);
 
 // One line on standard error: "vhd: child.vhdx: …", "vhd: warning: …".
 void complain(std::string_view message);

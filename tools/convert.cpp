@@ -106,9 +106,13 @@ class Convert final : public Verb {
       return fail(Errc::invalid_argument, "--force replaces files; standard output is none");
     if (writes_to_stream() && isatty(STDOUT_FILENO) != 0)
       return fail(Errc::invalid_argument, "standard output is a terminal; no image goes there");
+    if (writes_to_stream()) return {};
     std::error_code ignored;
-    if (!writes_to_stream() && !options_.replace && std::filesystem::exists(target_path_, ignored))
-      return fail(Errc::exists, target_path_ + ": exists already");
+    const auto status = std::filesystem::status(target_path_, ignored);
+    if (!std::filesystem::exists(status)) return {};
+    if (!std::filesystem::is_regular_file(status))
+      return fail(Errc::unsupported, target_path_ + ": exists and is no regular file");
+    if (!options_.replace) return fail(Errc::exists, target_path_ + ": exists already");
     return {};
   }
 

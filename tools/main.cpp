@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 
 #include "tools/console.h"
@@ -29,48 +30,60 @@ int usage_error(std::string_view message, std::string_view called, int code) {
 }
 
 // What cannot be helped by other arguments, and what can.
-std::string advice_for(const Error& error) {
-  if (error.code == Errc::exists) return "; --force replaces it";
-  return "";
+std::string advice_for(const Error& error, const Arguments& arguments) {
+  const auto force = std::ranges::find(arguments.all(), "--force", &Argument::names);
+  const bool can_replace = error.code == Errc::exists && force != arguments.all().end();
+  return can_replace ? "; --force replaces it" : "";
+}
+
+int carry_out(const Call& call, Verb& verb) {
+  Arguments arguments;
+  verb.declare(arguments);
+  const auto parsed = arguments.parse(call.words);
+  if (!parsed) return usage_error(parsed.error().message, call.called, verb.failure_code());
+  if (*parsed == Arguments::Outcome::help_wanted) {
+    print(verb_help(verb, call.called));
+    return 0;
+  }
+  if (call.only_reading && verb.changes_images())
+    return usage_error("this would change the image; vhd does that, vhd-inspect only reads",
+                       call.called, verb.failure_code());
+  auto loop = async::Loop::create();
+  auto done = loop ? verb.run(**loop) : Result<int>(std::unexpected(loop.error()));
+  if (done) return *done;
+  complain(done.error().message + advice_for(done.error(), arguments));
+  if (done.error().code == Errc::interrupted) end_by_caught_signal();
+  return verb.failure_code();
 }
 
 int run_verb(const Call& call) {
   const auto verb = call.entry->make();
-  Arguments arguments;
-  verb->declare(arguments);
-  const auto parsed = arguments.parse(call.words);
-  if (!parsed) return usage_error(parsed.error().message, call.called, verb->failure_code());
-  if (*parsed == Arguments::Outcome::help_wanted) {
-    print(verb_help(*verb, call.called));
-    return 0;
-  }
-  if (call.only_reading && verb->changes_images())
-    return usage_error("this would change the image; vhd does that, vhd-inspect only reads",
-                       call.called, verb->failure_code());
-  auto loop = async::Loop::create();
-  auto done = loop ? verb->run(**loop) : Result<int>(std::unexpected(loop.error()));
-  if (done) return *done;
-  complain(done.error().message + advice_for(done.error()));
-  if (done.error().code == Errc::interrupted) end_by_caught_signal();
-  return verb->failure_code();
+  return finish_printing(carry_out(call, *verb), verb->failure_code());
+}
+
+// Of what is no verb's.
+int print_page(std::string_view text) {
+  print(text);
+  return finish_printing(0, 1);
 }
 
 int run_help(const Words& words) {
   if (words.size() == 2 && words[0] == "--man") {
     const auto page = manual(words[1]);
     if (!page) return usage_error(page.error().message, "vhd", 1);
-    print(*page);
-    return 0;
+    return print_page(*page);
   }
-  if (words.empty()) {
-    print(program_help());
-    return 0;
-  }
+  if (words.empty()) return print_page(program_help());
   const VerbEntry* const entry = words.size() == 1 ? find_verb(words[0]) : nullptr;
   if (entry == nullptr) return usage_error("help takes the name of one verb", "vhd", 1);
-  print(verb_help(*entry->make(), "vhd " + words[0]));
-  return 0;
+  return print_page(verb_help(*entry->make(), "vhd " + words[0]));
 }
+
+int run_version(std::string_view called) {
+  return print_page(fmt::format("{} {}\n", called, VHDKIT_VERSION));
+}
+
+bool asks_for_version(const Words& words) { return !words.empty() && words[0] == "--version"; }
 
 bool asks_for_help(const std::string& word) { return word == "--help" || word == "-h"; }
 
@@ -107,10 +120,7 @@ int run_vhd(const Words& words) {
     if (words[0] == other.verb) return become(other, without_first(words));
   if (asks_for_help(words[0])) return run_help({});
   if (words[0] == "help") return run_help(without_first(words));
-  if (words[0] == "--version") {
-    print(fmt::format("vhd {}\n", VHDKIT_VERSION));
-    return 0;
-  }
+  if (asks_for_version(words)) return run_version("vhd");
   const VerbEntry* const entry = find_verb(words[0]);
   if (entry == nullptr)
     return usage_error(fmt::format("there is no verb \"{}\"", words[0]), "vhd", 1);
@@ -119,10 +129,8 @@ int run_vhd(const Words& words) {
 
 int run_inspect(const Words& words) {
   if (words.empty()) return usage_error("an image is missing", "vhd-inspect", 1);
-  if (asks_for_help(words[0])) {
-    print(inspect_help());
-    return 0;
-  }
+  if (asks_for_help(words[0])) return print_page(inspect_help());
+  if (asks_for_version(words)) return run_version("vhd-inspect");
   const VerbEntry* const entry = find_verb(words[0]);
   if (entry == nullptr) return run_verb({find_verb("info"), words, "vhd-inspect", true});
   if (!entry->is_for_inspection)
@@ -132,23 +140,18 @@ int run_inspect(const Words& words) {
   return run_verb({entry, without_first(words), fmt::format("vhd-inspect {}", entry->name), true});
 }
 
+int run_convert(const Words& words) {
+  if (asks_for_version(words)) return run_version("vhd-convert");
+  return run_verb({find_verb("convert"), words, "vhd-convert"});
+}
+
 int run(int argc, char** argv) {
   open_missing_streams();
   const Words words(argv + (argc > 0 ? 1 : 0), argv + argc);
   const std::string_view name = program_invocation_short_name;
-  int code = 1;
-  if (name == "vhd-convert") {
-    code = run_verb({find_verb("convert"), words, "vhd-convert"});
-  } else if (name == "vhd-inspect") {
-    code = run_inspect(words);
-  } else {
-    code = run_vhd(words);
-  }
-  if (auto printed = finish_printing(); !printed) {
-    complain(printed.error().message);
-    return code == 0 ? 1 : code;
-  }
-  return code;
+  if (name == "vhd-convert") return run_convert(words);
+  if (name == "vhd-inspect") return run_inspect(words);
+  return run_vhd(words);
 }
 
 }  // namespace

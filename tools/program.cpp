@@ -14,12 +14,6 @@ int usage_error(const Program& program, std::string_view message, int code) {
   return code;
 }
 
-int finish_with(int code, int failure_code) {
-  const auto printed = finish_printing();
-  if (!printed) complain(printed.error().message);
-  return printed ? code : failure_code;
-}
-
 }  // namespace
 
 int run_program(const Program& program, Verb& verb, int argc, char** argv,
@@ -29,11 +23,11 @@ int run_program(const Program& program, Verb& verb, int argc, char** argv,
   const int failure = verb.failure_code();
   if (words.size() == 1 && (words[0] == "--version" || words[0] == "-V")) {
     print(fmt::format("{} {}\n", program.name, VHDKIT_VERSION));
-    return finish_with(0, failure);
+    return finish_printing(0, failure);
   }
   if (words.size() == 1 && words[0] == "--man") {
     print(verb_manual(program.name, verb, program.see_also));
-    return finish_with(0, failure);
+    return finish_printing(0, failure);
   }
   Arguments arguments;
   verb.declare(arguments);
@@ -41,7 +35,7 @@ int run_program(const Program& program, Verb& verb, int argc, char** argv,
   if (!parsed) return usage_error(program, parsed.error().message, failure);
   if (*parsed == Arguments::Outcome::help_wanted) {
     print(verb_help(verb, program.name));
-    return finish_with(0, failure);
+    return finish_printing(0, failure);
   }
   return work();
 }

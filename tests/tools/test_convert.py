@@ -237,3 +237,10 @@ def test_a_huge_sparse_disk_is_quick(tmp_path):
     source = write_raw(tmp_path / "huge.raw", 500 * GIB, [(123 * GIB, MIB)])
     run_ok("convert", "-O", "vhdx", source, tmp_path / "x.vhdx", timeout=20)
     assert (tmp_path / "x.vhdx").stat().st_size < 100 * MIB
+
+
+def test_what_no_option_can_replace_is_refused_without_advice(disk, tmp_path):
+    for target in ("/dev/null", tmp_path):
+        outcome = run("convert", "-O", "raw", disk, target)
+        assert outcome.code == 1
+        assert "exists and is no regular file" in outcome.err and "--force" not in outcome.err

@@ -35,6 +35,14 @@ def base(request, tmp_path):
     return image
 
 
+def test_a_snapshot_replaces_nothing_and_does_not_say_that_it_could(base, tmp_path):
+    (tmp_path / "taken").write_bytes(b"precious")
+    outcome = run("snapshot", "--to", tmp_path / "taken", base)
+    assert outcome.code == 1
+    assert "exists already" in outcome.err and "--force" not in outcome.err
+    assert (tmp_path / "taken").read_bytes() == b"precious"
+
+
 @pytest.fixture
 def chain(base):
     """base, middle, newest, each with writes, zeroes and blocks of its own."""

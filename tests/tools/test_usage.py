@@ -27,8 +27,9 @@ def test_help_of_a_verb_teaches(verb):
     assert max(len(line) for line in outcome.out.splitlines()) <= 90
 
 
-def test_version():
-    assert run_ok("--version").out.startswith("vhd 0.")
+@pytest.mark.parametrize("name", ["vhd", "vhd-convert", "vhd-inspect"])
+def test_version(name):
+    assert run_ok("--version", name=name).out.startswith(f"{name} 0.")
 
 
 @pytest.mark.parametrize("words, message", [
@@ -115,6 +116,14 @@ def test_output_that_does_not_arrive_is_an_error(words, disk, tmp_path):
     assert full.code == 1
     assert "standard output" in full.err
     assert "No space left" in full.err
+
+
+@pytest.mark.parametrize("words", [["compare", "disk.raw", "disk.raw"], ["compare", "--help"],
+                                   ["ctl", "--help"]])
+def test_output_that_does_not_arrive_is_no_answer_of_the_verb(words, disk, tmp_path):
+    full = run(*words, cwd=tmp_path, stdout=open("/dev/full", "wb"))
+    assert full.code == 2
+    assert "standard output" in full.err
 
 
 def test_a_closed_standard_output_is_an_error_and_hits_no_image(disk, tmp_path):
