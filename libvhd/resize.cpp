@@ -101,6 +101,7 @@ class Resizing {
       }
     } while (!entries.empty());
     std::ranges::sort(places_, {}, &BlockPlaces::Place::sector);
+    CO_TRY_LET(beyond_, co_await used_beyond_disk(file_, layout_));
     co_return Result<void>();
   }
 
@@ -108,6 +109,8 @@ class Resizing {
   uint64_t next_use(uint64_t begin) const {
     uint64_t next = no_offset;
     for (const UsedRange& one : used_by_structures(layout_))
+      if (one.begin >= begin) next = std::min(next, one.begin);
+    for (const UsedRange& one : beyond_)
       if (one.begin >= begin) next = std::min(next, one.begin);
     const auto place = std::ranges::find_if(
         places_, [begin](const BlockPlaces::Place& one) { return begin_of(one.sector) >= begin; });
@@ -279,6 +282,7 @@ class Resizing {
   BlockLayout layout_;
   uint64_t new_count_ = 0;                  // of the new size's blocks
   std::vector<BlockPlaces::Place> places_;  // in the order of the file
+  std::vector<UsedRange> beyond_;           // of a larger disk
 };
 
 }  // namespace

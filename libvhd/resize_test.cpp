@@ -165,6 +165,12 @@ TEST_CASE("what cannot be resized in place is refused, and nothing changes") {
   check_refused(*file, 8 * MiB, Errc::unsupported, "has no room to grow");
   REQUIRE_OK(tests::await(check_resize(*file, 2 * MiB)));
 
+  tests::VhdImage beyond(dynamic, 3 * MiB);  // so does a block of a larger disk
+  beyond.header.put(tests::vhd_header::max_entries, 4, 3);
+  beyond.table.resize(3, 0xffffffff);
+  beyond.place(1, 4).place(2, 5 + 2048);
+  check_refused(*beyond.file(), 8 * MiB, Errc::unsupported, "has no room to grow");
+
   for (const uint64_t size : {uint64_t{0}, 4 * MiB + 1, 2041 * GiB})
     check_refused(*file, size, Errc::invalid_argument, "a dynamic VHD has a multiple of 512");
 }

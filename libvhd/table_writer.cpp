@@ -206,6 +206,8 @@ Async<UsedSpace> take_stock(File& file, const BlockLayout& layout, BlockPlaces& 
   std::vector<UsedRange> used = used_by_structures(layout);
   CO_TRY_LET(const std::vector<UsedRange> batmap, co_await used_by_batmap(file, layout));
   used.insert(used.end(), batmap.begin(), batmap.end());
+  CO_TRY_LET(const std::vector<UsedRange> beyond, co_await used_beyond_disk(file, layout));
+  used.insert(used.end(), beyond.begin(), beyond.end());
   for (const BlockPlaces::Place& place : places.sorted())
     used.push_back({begin_of(place.sector), end_of_place(layout, place)});
   std::ranges::sort(used, {}, &UsedRange::begin);
@@ -221,15 +223,10 @@ Async<UsedSpace> take_stock(File& file, const BlockLayout& layout, BlockPlaces& 
     const uint64_t end = std::min(limit, begin + layout.bitmap_bytes() + layout.block_bytes);
     use.last_block = async::FileRange{begin, end - begin};
     used.push_back({begin, end});
-    std::ranges::sort(used, {}, &UsedRange::begin);
   }
-  uint64_t end = 0;
-  for (const UsedRange& range : used) {
-    // Padding may lie under something else.
-    const uint64_t begin = std::max(range.begin, end);
-    if (begin < range.end) use.space.use(begin, range.end - begin);
-    end = std::max(end, range.end);
-  }
+  // Padding may lie under something else, and so may what lies beyond the disk.
+  for (const UsedRange& range : joined(std::move(used)))
+    if (range.begin < range.end) use.space.use(range.begin, range.end - range.begin);
   co_return std::move(use);
 }
 

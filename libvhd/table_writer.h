@@ -14,7 +14,8 @@ struct UsedSpace {
   disk::FileSpace space;
   std::optional<async::FileRange> last_block;  // what the disk's last block has, with its bitmap
 };
-// places: of all blocks, apart from each other. Errors: io.
+// Blocks behind the disk's end are in use, too (used_beyond_disk()). places: of all the disk's
+// blocks, apart from each other. Errors: io.
 Async<UsedSpace> take_stock(File& file, const BlockLayout& layout, BlockPlaces& places);
 
 // Loop-bound. VHD has no log; the order of the writes does what a log would do:

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "libvhd/table_reader.h"
+
 namespace vhdkit::libvhd {
 namespace {
 
@@ -40,6 +42,34 @@ Async<std::vector<UsedRange>> used_by_batmap(File& file, const BlockLayout& layo
   const uint64_t map_bytes = uint64_t{header.batmap_size} * sector_bytes;
   used.push_back(cut(header.batmap_offset, map_bytes, layout.content_end));
   co_return used;
+}
+
+Async<std::vector<UsedRange>> used_beyond_disk(File& file, const BlockLayout& layout) {
+  std::vector<UsedRange> used;
+  TableReader table(file, layout, layout.block_count());
+  std::span<const be32> entries;
+  do {
+    CO_TRY_LET(entries, co_await table.next());
+    const uint64_t block_bytes = layout.bitmap_bytes() + layout.block_bytes;
+    for (const uint32_t entry : entries)
+      if (entry != unused_bat_entry && begin_of(entry) < layout.content_end)
+        used.push_back(cut(begin_of(entry), block_bytes, layout.content_end));
+    used = joined(std::move(used));
+  } while (!entries.empty());
+  co_return used;
+}
+
+std::vector<UsedRange> joined(std::vector<UsedRange> ranges) {
+  std::ranges::sort(ranges, {}, &UsedRange::begin);
+  std::vector<UsedRange> apart;
+  for (const UsedRange& range : ranges) {
+    if (apart.empty() || range.begin > apart.back().end) {
+      apart.push_back(range);
+    } else {
+      apart.back().end = std::max(apart.back().end, range.end);
+    }
+  }
+  return apart;
 }
 
 std::vector<UsedRange> unused_ranges(std::vector<UsedRange> used, uint64_t content_end) {

@@ -22,6 +22,15 @@ std::vector<UsedRange> used_by_structures(const BlockLayout& layout);
 // blktap's map of full blocks right behind the BAT, if there is one. Errors: io.
 Async<std::vector<UsedRange>> used_by_batmap(File& file, const BlockLayout& layout);
 
+// What the entries behind the disk's blocks name: the disk ends before them by its geometry, or
+// because it was made with room to grow. Nobody vouches for them, but whoever takes the disk for
+// larger has such a block in use. Apart from each other, so they are as few as fit into the
+// content. REQUIRES: the BAT has entries for all of the disk's blocks. Errors: io.
+Async<std::vector<UsedRange>> used_beyond_disk(File& file, const BlockLayout& layout);
+
+// In the order of the file, with those that overlap or touch made one.
+std::vector<UsedRange> joined(std::vector<UsedRange> ranges);
+
 // The gaps that are too large for padding, from the file's beginning to the end of the content.
 std::vector<UsedRange> unused_ranges(std::vector<UsedRange> used, uint64_t content_end);
 
