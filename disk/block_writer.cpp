@@ -68,26 +68,33 @@ Async<WritePlace> BlockWriter::prepare(uint64_t disk_offset, uint64_t length) {
 }
 
 // The block's own place, or the one that is reserved for it; the caller is one of its users now.
+// One place is taken at a time: several that were taken for one block would lie upon each other at
+// the file's end, and what is given back below the one that stays would be a gap.
 // REQUIRES: the block is held.
 Async<uint64_t> BlockWriter::place_of(uint64_t block) {
-  Block now = *tables_->find(block);
-  auto reserved = reserved_.find(block);
-  if (!now.has_place() && (reserved == reserved_.end() || reserved->second.was_named)) {
+  if (!lacks_place(block)) co_return use_place(block);
+  const async::Mutex::Guard guard = co_await taking_.lock();
+  if (lacks_place(block)) {
     CO_TRY(co_await reclaim());
     CO_TRY_LET(const uint64_t taken, co_await tables_->take_place());
-    now = *tables_->find(block);
-    reserved = reserved_.find(block);
-    const bool is_first = reserved == reserved_.end() || reserved->second.was_named;
-    if (now.has_place() || !is_first) {
-      tables_->give_back(taken);
-    } else {
-      reserved = reserved_.insert_or_assign(block, Reserved{.file_offset = taken}).first;
-    }
+    reserved_.insert_or_assign(block, Reserved{.file_offset = taken});
   }
+  co_return use_place(block);
+}
+
+bool BlockWriter::lacks_place(uint64_t block) const {
+  const auto reserved = reserved_.find(block);
+  const bool has_reserved = reserved != reserved_.end() && !reserved->second.was_named;
+  return !has_reserved && !tables_->find(block)->has_place();
+}
+
+uint64_t BlockWriter::use_place(uint64_t block) {
+  const Block now = *tables_->find(block);
+  const auto reserved = reserved_.find(block);
   const uint64_t place = now.has_place() ? now.file_offset : reserved->second.file_offset;
   if (reserved != reserved_.end() && reserved->second.file_offset == place)
     ++reserved->second.user_count;
-  co_return place;
+  return place;
 }
 
 Async<bool> BlockWriter::finish(WritePlace place, bool written) {

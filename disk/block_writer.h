@@ -48,6 +48,8 @@ class BlockWriter final : public LayerWriter {
   Async<void> begin();
   Result<void> usable() const;
   Async<uint64_t> place_of(uint64_t block);
+  bool lacks_place(uint64_t block) const;
+  uint64_t use_place(uint64_t block);
   Async<void> hold_for_change(uint64_t block, WritableTables::Held& held);
   void publish(const WritePlace& place);
   void publish_new(const WritePlace& place, Reserved& reserved, const Block& now);
@@ -69,6 +71,7 @@ class BlockWriter final : public LayerWriter {
   std::vector<GivenUp> reclaimable_;  // durably nobody's
   bool has_begun_ = false;
   async::Mutex beginning_;
+  async::Mutex taking_;  // places: one for each block
   async::Mutex committing_;
   uint64_t begun_commits_ = 0;
   bool is_committing_ = false;

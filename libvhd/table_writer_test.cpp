@@ -107,5 +107,37 @@ TEST_CASE("entries behind the disk's that name nothing, or all the same, do no h
   REQUIRE_OK(await(write_at(*file, {0, 2 * MiB})));
 }
 
+Async<void> write_at_once(File& file, uint64_t count) {
+  CO_TRY_LET(const auto disk, co_await open_for_writing(file));
+  const std::vector<std::byte> bytes(4 * KiB, std::byte{0xab});
+  const std::span<const std::byte> view(bytes);
+  async::TaskGroup writes;
+  for (uint64_t i = 0; i < count; ++i) writes.start(disk->write(i * bytes.size(), view));
+  CO_TRY(co_await writes.finish());
+  co_return co_await disk->close();
+}
+
+TEST_CASE("first writes at one time into one block take one place") {
+  for (uint64_t seed = 0; seed < 10; ++seed) {
+    CAPTURE(seed);
+    async::MemoryFile empty("new.vhd");
+    const CreateOptions options{
+        .size_bytes = 64 * MiB, .unique_id = Guid::random(), .parent = std::nullopt};
+    const auto writer = create(empty, options);
+    REQUIRE_OK(writer);
+    REQUIRE_OK(await((*writer)->finish()));
+    async::SimLoop loop(seed);
+    async::SimFile file(loop, empty);
+    REQUIRE_OK(loop.run(write_at_once(file, 32)));
+    async::MemoryFile written = file.content();
+    disk::Findings findings;
+    disk::BlockUsage usage;
+    REQUIRE_OK(await(check(written, findings, usage)));
+    CHECK(usage.allocated == 1);
+    CHECK(findings.count(disk::Severity::leak) == 0);
+    CHECK(written.size_bytes() < empty.size_bytes() + 3 * MiB);
+  }
+}
+
 }  // namespace
 }  // namespace vhdkit::libvhd

@@ -165,3 +165,12 @@ def test_the_largest_image_is_written_without_its_table_in_memory(tmp_path):
            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, limit))
     io(image, "read -S 3 0 4K", f"read -S 4 {last} 4K")
     assert os.stat(image).st_blocks * 512 < 8 * MIB
+
+
+@pytest.mark.parametrize("kind", ["vhd", "vhdx"])
+def test_first_writes_into_one_block_at_one_time_leave_no_gap(kind, tmp_path):
+    image = tmp_path / f"new.{kind}"
+    run_ok("create", "-q", "-f", kind, image, "64M")
+    io(image, *(f"write -S 1 {i * 4}K 4K" for i in range(32)), options=["-q", "--depth", "32"])
+    assert run("check", "-q", image).code == 0
+    io(image, "read -S 1 0 128K")
