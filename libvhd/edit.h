@@ -7,7 +7,9 @@
 namespace vhdkit::libvhd {
 
 // Both need a file that is open for writing, with both footers whole (repair_footers()). After a
-// crash at any moment the image has the old values or the new ones. The changes are flushed.
+// crash at any moment the image has the old values or the new ones. The changes are flushed. Where
+// the copy of the footer at offset 0 differs, it is made equal first, since a crash can bring it to
+// bear.
 
 // Gives the image another identity: children made before do not find it any more. Errors: corrupt,
 // unsupported, io.
@@ -15,7 +17,9 @@ Async<void> set_unique_id(File& file, const Guid& unique_id);
 
 // Names another parent. All locators are replaced by the link's two paths, W2ru and W2ku, whose
 // data is put behind the content: the header lies there too for a while, since it has two sectors,
-// which a crash could tear, and a footer has one. REQUIRES: a differencing image. Errors: corrupt;
+// which a crash could tear, and a footer has one. The file has a whole footer at its end all the
+// time. Where it cannot grow, it has its old end again; an error later, when all that is new has
+// its place, leaves the new values. REQUIRES: a differencing image. Errors: corrupt;
 // invalid_argument (no path); io; no_space.
 Async<void> change_parent(File& file, const ParentLink& parent);
 

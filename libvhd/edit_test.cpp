@@ -2,10 +2,14 @@
 
 #include <doctest/doctest.h>
 
+#include <cerrno>
+
 #include "async/sim_file.h"
 #include "libvhd/check.h"
+#include "libvhd/footer.h"
 #include "libvhd/vhd_layer.h"
 #include "tests/support/await.h"
+#include "tests/support/vhd_image.h"
 
 namespace vhdkit::libvhd {
 namespace {
@@ -21,10 +25,12 @@ ParentLink link(const Guid& identity, const std::string& path) {
           .name = "base.vhd"};
 }
 
+constexpr uint64_t disk_bytes = 8 * MiB;
+
 async::MemoryFile child() {
   async::MemoryFile file("child.vhd");
   const CreateOptions options{.type = DiskType::differencing,
-                              .size_bytes = 8 * MiB,
+                              .size_bytes = disk_bytes,
                               .unique_id = Guid::literal("01234567-89ab-cdef-0123-456789abcdef"),
                               .parent = link(old_identity, R"(.\base.vhd)")};
   const auto writer = create(file, options);
@@ -33,10 +39,27 @@ async::MemoryFile child() {
   return file;
 }
 
+// Its copy of the footer is whole too, but says another size.
+async::MemoryFile child_with_other_copy() {
+  async::MemoryFile file = child();
+  tests::VhdBytes copy{std::vector<std::byte>(512)};
+  file.fetch(0, copy.bytes);
+  copy.put(tests::vhd_footer::current_size, 8, disk_bytes / 2).seal(tests::vhd_footer::checksum);
+  file.store(0, copy.bytes);
+  return file;
+}
+
+std::vector<std::byte> bytes_of_file(const async::MemoryFile& file) {
+  std::vector<std::byte> bytes(file.size_bytes());
+  file.fetch(0, bytes);
+  return bytes;
+}
+
 // The parent's path and identity that the image names, both of them old or both new.
 bool names_new_parent(const async::MemoryFile& state) {
   const auto layer = tests::await(open_layer(std::make_unique<async::MemoryFile>(state)));
   REQUIRE_OK(layer);
+  CHECK((*layer)->geometry().size_bytes == disk_bytes);
   const disk::ParentReference& parent = *(*layer)->parent();
   const bool is_new = parent.identities.front() == new_identity;
   CHECK(parent.paths.front().path == (is_new ? R"(..\elsewhere\base.vhd)" : R"(.\base.vhd)"));
@@ -49,7 +72,7 @@ TEST_CASE("after a crash the child names the old or the new parent, with its pat
   bool saw_new = false;
   for (uint64_t seed = 0; seed < 30; ++seed) {
     async::SimLoop loop(seed);
-    async::SimFile file(loop, child());
+    async::SimFile file(loop, seed % 2 == 0 ? child() : child_with_other_copy());
     loop.set_observer([&] {
       for (int i = 0; i < 4; ++i)
         (names_new_parent(file.crash_state(loop.random())) ? saw_new : saw_old) = true;
@@ -59,6 +82,65 @@ TEST_CASE("after a crash the child names the old or the new parent, with its pat
     REQUIRE(names_new_parent(file.content()));
   }
   CHECK((saw_old && saw_new));
+}
+
+TEST_CASE("the file ends with a whole footer all the time") {
+  async::SimLoop loop(1);
+  async::SimFile file(loop, child());
+  uint64_t moments = 0;
+  loop.set_observer([&] {
+    async::MemoryFile now = file.content();
+    const auto found = tests::await(find_footer(now));
+    REQUIRE_OK(found);
+    CHECK(found->place == FooterPlace::tail);
+    ++moments;
+  });
+  REQUIRE_OK(loop.run(change_parent(file, link(new_identity, R"(..\elsewhere\base.vhd)"))));
+  CHECK(moments > 8);  // as many writes, and their flushes
+}
+
+TEST_CASE("where the file system is full the child stays as it was, or is new and whole") {
+  // Behind the old end: the old footer, the header, a locator, the new footer; and that once more
+  // when the header is in its own place again.
+  constexpr uint64_t writes_that_count = 4;
+  constexpr uint64_t all_writes = 5;
+  const async::MemoryFile before = child();
+  const ParentLink new_link = link(new_identity, R"(..\elsewhere\base.vhd)");
+  for (uint64_t room = 0; room <= all_writes; ++room) {
+    for (uint64_t seed = 0; seed < 8; ++seed) {
+      CAPTURE(room);
+      CAPTURE(seed);
+      async::SimLoop loop(seed);
+      async::SimFile file(loop, before);
+      uint64_t left = room;
+      file.set_fault([&](async::SimFile::Access access, uint64_t file_offset, uint64_t) {
+        if (access != async::SimFile::Access::write || file_offset < before.size_bytes()) return 0;
+        return left-- == 0 ? ENOSPC : 0;
+      });
+      const auto changed = loop.run(change_parent(file, new_link));
+      CHECK(changed.has_value() == (room == all_writes));
+      if (!changed) CHECK(changed.error().code == Errc::no_space);
+      CHECK(names_new_parent(file.content()) == (room >= writes_that_count));
+      if (room < writes_that_count) CHECK(bytes_of_file(file.content()) == bytes_of_file(before));
+    }
+  }
+}
+
+TEST_CASE("whatever fails, the child names the old or the new parent, with its path") {
+  const ParentLink new_link = link(new_identity, R"(..\elsewhere\base.vhd)");
+  bool is_through = false;
+  for (uint64_t failing = 0; !is_through; ++failing) {
+    CAPTURE(failing);
+    REQUIRE(failing < 100);
+    async::SimLoop loop(failing);
+    async::SimFile file(loop, child_with_other_copy());
+    uint64_t count = 0;
+    file.set_fault(
+        [&](async::SimFile::Access, uint64_t, uint64_t) { return count++ == failing ? EIO : 0; });
+    is_through = loop.run(change_parent(file, new_link)).has_value();
+    file.set_fault(nullptr);
+    names_new_parent(file.content());
+  }
 }
 
 TEST_CASE("what was changed is clean, and an identifier changes in both footers") {
