@@ -68,7 +68,7 @@ Description describe_footer(const FoundFooter& found) {
   text.add("geometry-size", Bytes{footer.geometry.size_bytes()});
   text.add("size-from", std::string(by_geometry ? "geometry" : "current-size"));
   text.add("temporary", (footer.features & features_temporary) != 0);
-  text.add("saved-state", footer.saved_state);
+  text.add("saved-state", footer.saved_state != 0);
   text.add("footer-at", place_text(found.place));
   text.add("footer-copy", copy_text(found.copy));
   return text;

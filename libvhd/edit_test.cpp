@@ -143,6 +143,25 @@ TEST_CASE("whatever fails, the child names the old or the new parent, with its p
   }
 }
 
+TEST_CASE("an identifier changes and nothing else of the footer does") {
+  async::MemoryFile file = child();
+  tests::VhdBytes footer{std::vector<std::byte>(512)};
+  file.fetch(0, footer.bytes);
+  footer.put(tests::vhd_footer::saved_state, 1, 2).put(tests::vhd_footer::reserved, 1, 1);
+  footer.seal(tests::vhd_footer::checksum);
+  file.store(0, footer.bytes);
+  file.store(file.size_bytes() - 512, footer.bytes);
+  REQUIRE_OK(tests::await(set_unique_id(file, new_identity)));
+  footer.put(tests::vhd_footer::unique_id, 8, 0x0e9a3c1b6f2d4b7e);
+  footer.put(tests::vhd_footer::unique_id + 8, 8, 0x9a11c0ffee123456);
+  footer.seal(tests::vhd_footer::checksum);
+  for (const uint64_t file_offset : {uint64_t{0}, file.size_bytes() - 512}) {
+    std::vector<std::byte> bytes(512);
+    file.fetch(file_offset, bytes);
+    CHECK(bytes == footer.bytes);
+  }
+}
+
 TEST_CASE("what was changed is clean, and an identifier changes in both footers") {
   async::MemoryFile file = child();
   const ParentLink new_link = link(new_identity, R"(..\elsewhere\base.vhd)");

@@ -96,7 +96,8 @@ HardDiskFooter footer_values(const Footer& raw) {
                        .heads = raw.heads,
                        .sectors_per_track = raw.sectors_per_track},
           .unique_id = Guid::from_big_endian(raw.unique_id),
-          .saved_state = raw.saved_state != 0};
+          .saved_state = raw.saved_state,
+          .reserved = raw.reserved};
 }
 
 uint32_t footer_checksum(const Footer& raw) {
@@ -138,7 +139,8 @@ Footer build_footer(const HardDiskFooter& footer) {
   raw.sectors_per_track = footer.geometry.sectors_per_track;
   raw.disk_type = uint32_t(footer.type);
   std::ranges::copy(footer.unique_id.big_endian(), raw.unique_id.begin());
-  raw.saved_state = footer.saved_state ? 1 : 0;
+  raw.saved_state = footer.saved_state;
+  raw.reserved = footer.reserved;
   raw.checksum = footer_checksum(raw);
   return raw;
 }

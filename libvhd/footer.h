@@ -50,7 +50,9 @@ struct HardDiskFooter {
   uint64_t current_size_bytes = 0;
   Chs geometry;
   Guid unique_id;
-  bool saved_state = false;
+  uint8_t saved_state = 0;  // not 0: a machine is suspended on it
+  // Other programs keep something there, as blktap does its "hidden": written as they were read.
+  decltype(Footer::reserved) reserved{};
 
   // Virtual PC, Virtual Server and old QEMU mean the geometry, unless it is zero or maximal; all
   // others mean the current size.

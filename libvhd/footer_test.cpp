@@ -36,7 +36,7 @@ TEST_CASE("a footer is parsed field by field") {
   CHECK(footer->current_size_bytes == 8 * GiB);
   CHECK(footer->geometry == Chs{.cylinders = 16644, .heads = 15, .sectors_per_track = 63});
   CHECK(footer->unique_id.to_string() == "10111213-1415-1617-1819-1a1b1c1d1e1f");
-  CHECK(footer->saved_state);
+  CHECK(footer->saved_state == 1);
 }
 
 TEST_CASE("a built footer is the specification's 512 bytes") {
@@ -51,8 +51,12 @@ TEST_CASE("a built footer is the specification's 512 bytes") {
                     .current_size_bytes = 8 * GiB,
                     .geometry = {16644, 16, 63},
                     .unique_id = Guid::literal("10111213-1415-1617-1819-1a1b1c1d1e1f"),
-                    .saved_state = true});
+                    .saved_state = 1});
   CHECK(std::ranges::equal(bytes_of(built), expected.bytes));
+  expected.put(at::saved_state, 1, 2).put(at::reserved, 1, 1).put(511, 1, 3).seal(at::checksum);
+  const auto parsed = parse_footer(expected.bytes, "");
+  REQUIRE(parsed.has_value());
+  CHECK(std::ranges::equal(bytes_of(build_footer(*parsed)), expected.bytes));
   CHECK(is_footer(expected.bytes));
 }
 

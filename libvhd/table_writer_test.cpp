@@ -107,6 +107,16 @@ TEST_CASE("entries behind the disk's that name nothing, or all the same, do no h
   REQUIRE_OK(await(write_at(*file, {0, 2 * MiB})));
 }
 
+TEST_CASE("a footer that moves keeps all its bytes") {
+  VhdImage image(vhd_dynamic, 8 * MiB);
+  image.footer.put(footer_at::creator, "tap\0").put(footer_at::saved_state, 1, 2);
+  image.footer.put(footer_at::reserved, 1, 1).put(511, 1, 0x5a);
+  const auto file = image.file();
+  REQUIRE_OK(await(write_at(*file, {0})));
+  CHECK(bytes_at(*file, 0, 512) == image.footer.bytes);
+  CHECK(bytes_at(*file, file->size_bytes() - 512, 512) == image.footer.bytes);
+}
+
 Async<void> write_at_once(File& file, uint64_t count) {
   CO_TRY_LET(const auto disk, co_await open_for_writing(file));
   const std::vector<std::byte> bytes(4 * KiB, std::byte{0xab});
