@@ -11,6 +11,7 @@
 #include "image/new_file.h"
 #include "image/path_mapping.h"
 #include "support/checked.h"
+#include "support/utf16.h"
 
 namespace vhdkit::image {
 namespace {
@@ -28,17 +29,24 @@ std::unexpected<Error> contradiction(fmt::format_string<Args...> text, Args&&...
 // The path from the child's folder to the parent as Windows writes it: ".\base\parent.vhdx".
 Result<std::string> relative_windows_path(const std::string& parent_path,
                                           const std::string& child_path) {
-  if (parent_path.contains('\\'))
-    return contradiction("{}: a parent with a backslash in its path has no Windows path",
-                         parent_path);
   std::error_code error;
   const fs::path folder = fs::weakly_canonical(fs::absolute(child_path), error).parent_path();
   const fs::path parent = fs::weakly_canonical(fs::absolute(parent_path), error);
   std::string relative = parent.lexically_relative(folder).string();
   if (relative.empty())
     return contradiction("{}: no path leads there from {}", parent_path, folder.string());
+  if (relative.contains('\\'))
+    return contradiction("{}: a parent with a backslash in its path has no Windows path",
+                         parent_path);
   std::ranges::replace(relative, '/', '\\');
   return relative.starts_with("..\\") ? relative : ".\\" + relative;
+}
+
+// Formats keep paths as UTF-16, in which only text has a form.
+Result<void> check_is_text(const std::string& path) {
+  const std::vector<std::byte> stored = utf8_to_utf16(path, ByteOrder::little);
+  if (utf16_to_utf8(stored, ByteOrder::little) == path) return {};
+  return contradiction("{}: a parent's path that is not UTF-8 has no Windows path", path);
 }
 
 Result<void> settle_raw(CreateOptions& options) {
@@ -246,6 +254,8 @@ Result<ParentForCreation> describe_parent(Image& parent, const std::string& chil
                                 .relative_path = "",
                                 .absolute_path = options.windows_parent_path.value_or("")};
   TRY_LET(description.relative_path, relative_windows_path(parent.path(), child_path));
+  TRY(check_is_text(description.relative_path));
+  TRY(check_is_text(description.absolute_path));
   return description;
 }
 

@@ -48,7 +48,8 @@ struct ParentForCreation {
 };
 
 // What a child at child_path keeps of the opened parent. Errors: invalid_argument where the
-// parent's format has no children here, or its path cannot be written as a Windows path.
+// parent's format has no children here, or its path cannot be written as a Windows path: it has a
+// backslash, or is not UTF-8.
 Result<ParentForCreation> describe_parent(Image& parent, const std::string& child_path,
                                           const CreateOptions& options);
 

@@ -1,4 +1,6 @@
 """vhd create: new images and children."""
+import os
+
 import pytest
 from conftest import GIB, MIB, fingerprint, names_in, oracle, run, run_ok, unpack_sample
 
@@ -128,3 +130,18 @@ def test_guests_and_profiles_choose_the_block_size(tmp_path):
         run_ok("create", "--force", "-f", "vhdx", *words, tmp_path / "x.vhdx", "1G")
         shown = run_ok("info", "--output=json", tmp_path / "x.vhdx").json()
         assert shown["cluster-size"] == block
+
+
+@pytest.mark.parametrize("kind", ["vhd", "vhdx"])
+def test_a_parent_whose_path_windows_could_not_write_is_refused(kind, tmp_path):
+    for name, message in ((os.fsdecode(b"caf\xe9"), "not UTF-8"), ("a\\b", "a backslash in its path")):
+        folder = tmp_path / name
+        folder.mkdir()
+        parent = folder / f"parent.{kind}"
+        run_ok("create", "-q", "-f", kind, parent, "3M")
+        outcome = run("create", "-q", "-f", kind, "-b", parent, tmp_path / "child")
+        assert outcome.code == 1 and message in outcome.err
+        # From beside it the path is only its name.
+        run_ok("create", "-q", "-f", kind, "-b", parent, folder / "child")
+        run_ok("hash", folder / "child")
+    assert not (tmp_path / "child").exists()
