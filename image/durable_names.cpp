@@ -10,8 +10,10 @@
 namespace vhdkit::image {
 namespace {
 
+namespace fs = std::filesystem;
+
 Result<void> flush_folder_of(const std::string& path) {
-  const std::filesystem::path parent = std::filesystem::path(path).parent_path();
+  const fs::path parent = fs::path(path).parent_path();
   const std::string folder = parent.empty() ? "." : parent.string();
   const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (descriptor < 0) return fail_errno(errno, folder);
@@ -23,11 +25,21 @@ Result<void> flush_folder_of(const std::string& path) {
   return {};
 }
 
+Result<void> remove_name(const std::string& path) {
+  if (unlink(path.c_str()) != 0) return fail_errno(errno, path + ": removing");
+  return flush_folder_of(path);
+}
+
 }  // namespace
 
 Result<void> remove_durably(const std::string& path) {
-  if (unlink(path.c_str()) != 0) return fail_errno(errno, path + ": removing");
-  return flush_folder_of(path);
+  std::error_code ignored;
+  if (fs::is_symlink(path, ignored)) {
+    std::error_code dangling;
+    const fs::path target = fs::canonical(path, dangling);
+    if (!dangling) TRY(remove_name(target));
+  }
+  return remove_name(path);
 }
 
 int rename_to_free_name(int folder, const std::string& name, const std::string& new_name) {

@@ -7,8 +7,8 @@
 
 namespace vhdkit::image {
 
-// Removes the file, and returns when its name is gone also after a crash. Errors: those of the
-// system, naming the file or its folder.
+// Removes the file, and returns when its name is gone also after a crash. A symbolic link goes too,
+// after the file that it leads to. Errors: those of the system, naming the file or its folder.
 Result<void> remove_durably(const std::string& path);
 
 // Gives a file in the folder (a descriptor, or AT_FDCWD and whole paths) another name there, which

@@ -1,7 +1,11 @@
 #include "image/known_children.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <filesystem>
+#include <optional>
+#include <set>
 
 #include "image/open_file.h"
 #include "image/parent_search.h"
@@ -13,29 +17,49 @@ namespace fs = std::filesystem;
 
 constexpr size_t max_files = 1000;
 
+std::optional<FileIdentity> identity_of(const std::string& path) {
+  struct stat status;
+  if (stat(path.c_str(), &status) != 0) return std::nullopt;
+  return FileIdentity(status.st_dev, status.st_ino);
+}
+
 bool has_image_name(const fs::path& path) {
   std::string end = path.extension().string();
   std::ranges::transform(end, end.begin(), [](unsigned char c) { return char(std::tolower(c)); });
   return end == ".vhd" || end == ".vhdx" || end == ".avhd" || end == ".avhdx";
 }
 
-std::vector<std::string> neighbours(const fs::path& path) {
-  std::vector<std::string> found;
+void add_images_of(const std::string& folder, std::vector<std::string>& found) {
   std::error_code unreadable;
-  const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder, unreadable)) {
-    std::error_code ignored;
+  const fs::path listed = folder.empty() ? "." : folder;
+  for (const fs::directory_entry& entry : fs::directory_iterator(listed, unreadable)) {
     if (found.size() == max_files) break;
-    if (!has_image_name(entry.path()) || fs::equivalent(entry.path(), path, ignored)) continue;
-    found.push_back(path.has_parent_path() ? entry.path().string()
-                                           : entry.path().filename().string());
+    if (!has_image_name(entry.path())) continue;
+    found.push_back(folder.empty() ? entry.path().filename().string() : entry.path().string());
   }
+}
+
+// Other files beside the image, each by one of its names, by its own rather than by a link's.
+std::vector<std::string> neighbours(const std::string& path) {
+  std::vector<std::string> found;
+  for (const std::string& folder : folders_of(path)) add_images_of(folder, found);
+  std::ranges::sort(found);
+  std::ranges::stable_partition(found, [](const std::string& one) {
+    std::error_code ignored;
+    return !fs::is_symlink(one, ignored);
+  });
+  std::set<FileIdentity> seen;
+  if (const auto own = identity_of(path)) seen.insert(*own);
+  std::erase_if(found, [&seen](const std::string& one) {
+    const auto identity = identity_of(one);
+    return !identity || !seen.insert(*identity).second;
+  });
   std::ranges::sort(found);
   return found;
 }
 
 Async<bool> is_child(async::Loop& loop, const std::string& path, const Guid& identity) {
-  const FileOptions file_options{.format = std::nullopt, .writable = false, .force_share = true};
+  const FileOptions file_options{.format = std::nullopt, .force_share = true, .refuse_gzip = true};
   CO_TRY_LET(OpenedFile opened, co_await open_file(loop, path, file_options));
   const LayerOptions layer_options;
   CO_TRY_LET(const auto layer,

@@ -25,13 +25,14 @@ struct FileOptions {
   bool writable = false;
   bool force_share = false;  // no locks
   bool direct = false;       // past the page cache
+  bool refuse_gzip = false;  // unpacking takes long: for who wants nothing from a gzip file
 };
 
 // Opens the file and finds its format, unless it is given. A gzip file is unpacked
 // while it is read, unless it is said to be raw: then its bytes are taken as they lie there. A file
 // that is raw for want of anything else, and is opened for writing, stays so (GuessedRawFile).
 // Errors: not_found, permission, unsupported (no regular file or block device), io; as probe()
-// and open_gzip_file(); for writing also busy, and unsupported for gzip.
+// and open_gzip_file(); for writing also busy, and unsupported for gzip, as where that is refused.
 Async<OpenedFile> open_file(async::Loop& loop, const std::string& path, FileOptions options);
 
 struct LayerOptions {

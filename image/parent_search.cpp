@@ -13,18 +13,6 @@ namespace fs = std::filesystem;
 using disk::ParentPath;
 using disk::PathKind;
 
-// Folders of the child: "" is the current one.
-std::vector<std::string> folders_of(const std::string& child_path) {
-  const fs::path child = child_path;
-  std::vector<std::string> folders{child.parent_path().string()};
-  std::error_code error;
-  if (fs::is_symlink(fs::symlink_status(child, error))) {
-    const fs::path target = fs::canonical(child, error);
-    if (!error) folders.push_back(target.parent_path().string());
-  }
-  return folders;
-}
-
 class Candidates {
  public:
   explicit Candidates(const std::string& child_path) : folders_(folders_of(child_path)) {}
@@ -69,6 +57,17 @@ bool is_windows_path(const ParentPath& path) {
 }
 
 }  // namespace
+
+std::vector<std::string> folders_of(const std::string& image_path) {
+  const fs::path image = image_path;
+  std::vector<std::string> folders{image.parent_path().string()};
+  std::error_code error;
+  if (fs::is_symlink(fs::symlink_status(image, error))) {
+    const fs::path target = fs::canonical(image, error);
+    if (!error) folders.push_back(target.parent_path().string());
+  }
+  return folders;
+}
 
 std::vector<std::string> parent_candidates(const std::string& child_path,
                                            const disk::ParentReference& reference,

@@ -22,6 +22,10 @@ std::vector<std::string> parent_candidates(const std::string& child_path,
                                            const disk::ParentReference& reference,
                                            std::span<const PathMapping> mappings);
 
+// Folders of an image, "" is the current one: its link's, where it is a symbolic link, then that of
+// the file that this leads to.
+std::vector<std::string> folders_of(const std::string& image_path);
+
 // Whether an image with this identity is the parent that the child names.
 bool names(const disk::ParentReference& reference, const std::optional<Guid>& identity);
 

@@ -1,5 +1,7 @@
 """vhd snapshot and vhd merge: checkpoints made, and put back into their parents."""
+import gzip
 import os
+import pathlib
 import random
 import re
 import shutil
@@ -393,3 +395,50 @@ def test_an_interrupted_merge_says_so_and_leaves_the_child_whole(chain):
         merger.communicate()
     assert merger.returncode in (0, -signal.SIGINT)
     assert disk_hash(base if merger.returncode == 0 else newest) == wanted
+
+
+@pytest.fixture
+def linked_child(base, tmp_path):
+    """A child of base that is known by a link in another folder, and a child of it beside it."""
+    child = tmp_path / f"child{base.suffix}"
+    run_ok("create", "-q", "-f", base.suffix[1:], "-b", base, child)
+    io(child, "write -S 2 1M 1M")
+    heir = snapshot(child)
+    (tmp_path / "links").mkdir()
+    link = tmp_path / "links" / f"vm{base.suffix}"
+    link.symlink_to(child)
+    return child, heir, link
+
+
+def test_a_child_that_is_a_link_has_its_own_folder_too(base, linked_child, tmp_path):
+    _, heir, link = linked_child
+    # One child, whatever it is called.
+    (tmp_path / f"alias{base.suffix}").symlink_to(heir)
+    (tmp_path / f"zzz{base.suffix}").symlink_to(heir)
+    wanted = disk_hash(heir)
+    assert run_ok("merge", "--output=json", link).json()["moved"] == [heir]
+    assert disk_hash(heir) == wanted
+    assert names_in(link.parent) == []
+    assert names_in(tmp_path) == sorted([f"alias{base.suffix}", base.name, os.path.basename(heir), "links",
+                                         f"zzz{base.suffix}"])
+
+
+def test_children_beside_a_linked_file_are_known_to_a_resize(base, linked_child, tmp_path):
+    child, heir, link = linked_child
+    link.unlink()
+    os.unlink(heir)
+    link.symlink_to(base)
+    before = fingerprint(base)
+    outcome = run("resize", "--shrink", link, "32M")
+    assert outcome.code == 1 and f"is the parent of {child}" in outcome.err
+    assert fingerprint(base) == before
+
+
+def test_a_gzip_file_is_nobodys_child(base, tmp_path):
+    child = snapshot(base)
+    io(child, "write -S 2 1M 1M")
+    packed = tmp_path / f"packed{base.suffix}"
+    packed.write_bytes(gzip.compress(pathlib.Path(child).read_bytes(), 1))
+    wanted = disk_hash(child)
+    run_ok("merge", "-q", child)
+    assert disk_hash(base) == wanted
