@@ -10,6 +10,7 @@
 #include "image/durable_names.h"
 #include "image/known_children.h"
 #include "image/parent_edit.h"
+#include "image/parent_search.h"
 #include "vhdx/edit.h"
 
 namespace vhdkit::image {
@@ -45,34 +46,89 @@ Async<std::vector<std::string>> other_children(async::Loop& loop, Image& chain, 
   co_return std::move(children);
 }
 
-// A VHD names one identifier only, so a child that an interrupted merge has moved cannot be told
-// from one that was always the target's; but neither loses anything where there is nothing to do.
-Async<bool> is_merged(async::Loop& loop, Image& chain, size_t target) {
-  if (chain.format() != Format::vhd) co_return false;
-  const OpenOptions options;
+// An image from the child to the target, and whoever names it as the parent beside the chain's own.
+struct Member {
+  std::string path;
+  std::optional<Guid> identity;
+  std::vector<std::string> other_children;
+  bool operator==(const Member&) const = default;
+};
+using Family = std::vector<Member>;  // child first
+
+Async<Family> family_of(async::Loop& loop, Image& chain, size_t target) {
+  Family family;
+  for (size_t depth = 0; depth <= target && depth < chain.disk().layer_count(); ++depth) {
+    Member member{.path = chain.links()[depth].path,
+                  .identity = chain.disk().layer(uint32_t(depth)).identity(),
+                  .other_children = {}};
+    CO_TRY_LET(member.other_children, co_await other_children(loop, chain, depth));
+    family.push_back(std::move(member));
+  }
+  co_return std::move(family);
+}
+
+// Only these say by an identity which image is whose child.
+Result<void> check_formats(Image& chain, size_t target) {
+  if (chain.format() != Format::vhd && chain.format() != Format::vhdx)
+    return fail(Errc::unsupported,
+                fmt::format("{}: only vhd and vhdx images are merged, this is {}; vhd convert "
+                            "makes one disk of it and its parents",
+                            chain.path(), format_name(chain.format())));
+  for (size_t depth = 1; depth <= target; ++depth) {
+    const ChainLink& link = chain.links()[depth];
+    if (link.format != chain.format())
+      return fail(
+          Errc::unsupported,
+          fmt::format("{}: is {}, and {} is {}: only images of one format are merged", link.path,
+                      format_name(*link.format), chain.path(), format_name(chain.format())));
+  }
+  return {};
+}
+
+// By the format that it has in the chain: the content may put another one's header to a fixed VHD's
+// head.
+OpenOptions options_for_target(Image& chain, size_t target, const OpenOptions& open_options) {
+  return {.format = chain.links()[target].format, .path_mappings = open_options.path_mappings};
+}
+
+// Whether a merge that was broken off has put all of it into the target already. Then whoever else
+// has that as a parent loses nothing more: the child's own children, which were given it; and an
+// image that was between.
+//
+// A VHD names one identifier only, so these cannot be told from one that was always the target's.
+Async<bool> is_merged(async::Loop& loop, Image& chain, size_t target,
+                      const OpenOptions& open_options) {
+  if (chain.format() == Format::vhdx) {
+    // No other parent has the child's identity.
+    const disk::Layer& child = chain.disk().layer(0);
+    co_return target == 1 && names(*child.parent(), child.identity());
+  }
+  const OpenOptions options = options_for_target(chain, target, open_options);
   CO_TRY_LET(const auto image, co_await Image::open(loop, chain.links()[target].path, options));
   CO_TRY_LET(const Comparison comparison, co_await compare(chain, *image, true, nullptr));
   co_return comparison.same;
 }
 
 // Nobody else may depend on the images between the child and the target.
-Async<void> check_bystanders(async::Loop& loop, Image& chain, size_t target,
-                             const std::vector<std::string>& moving) {
+Async<void> check_bystanders(async::Loop& loop, Image& chain, const Family& family,
+                             const std::vector<std::string>& moving,
+                             const OpenOptions& open_options) {
+  const size_t target = family.size() - 1;
   for (size_t depth = 1; depth <= target; ++depth) {
-    CO_TRY_LET(std::vector<std::string> others, co_await other_children(loop, chain, depth));
-    std::erase_if(others, [&moving](const std::string& one) {
-      return std::ranges::find(moving, one) != moving.end();
+    const auto other = std::ranges::find_if(family[depth].other_children, [&](const auto& one) {
+      return std::ranges::none_of(
+          moving, [&one](const std::string& moved) { return is_same_file(moved, one); });
     });
-    if (others.empty()) continue;
+    if (other == family[depth].other_children.end()) continue;
     bool is_done = false;
     if (depth == target) {
-      CO_TRY_LET(is_done, co_await is_merged(loop, chain, target));
+      CO_TRY_LET(is_done, co_await is_merged(loop, chain, target, open_options));
     }
     if (!is_done)
       co_return fail(Errc::invalid_argument,
                      fmt::format("{}: is the parent of {}, which would be lost; merge or move that "
                                  "one first",
-                                 chain.links()[depth].path, others.front()));
+                                 family[depth].path, *other));
   }
   co_return Result<void>();
 }
@@ -110,22 +166,70 @@ Async<void> check_fitting(Image& chain, size_t target, const Fitting& fitting) {
   co_return co_await check_resize(path, fitting.format, layer, fitting.size);
 }
 
-// What must hold before anything is changed, and what there is to do.
-Async<MergeReport> prepare(async::Loop& loop, Image& chain, size_t target, const Fitting& fitting,
-                           bool keep_files) {
+struct Plan {
+  size_t target = 0;  // its depth
+  Guid child_identity;
+  Family family;
+  Fitting fitting{};
+  // Whether the child itself is given the target as its parent before it is removed: there are
+  // others between, or it gets the target's new identity.
+  bool child_is_edited = false;
+  OpenOptions target_options;
   MergeReport report;
-  report.size = {.old_bytes = fitting.old_bytes, .new_bytes = fitting.size.size_bytes};
-  if (!keep_files) {
-    CO_TRY_LET(report.moved, co_await other_children(loop, chain, 0));
+};
+
+// Whether whoever is to name the target as the parent can do so.
+Async<void> check_names(async::Loop& loop, const Plan& plan) {
+  OpenOptions alone = plan.target_options;
+  alone.open_parents = false;
+  CO_TRY_LET(const auto target, co_await Image::open(loop, plan.report.into, alone));
+  std::vector<std::string> paths = plan.report.moved;
+  if (plan.child_is_edited) paths.push_back(plan.report.merged.front());
+  const CreateOptions no_windows_path;
+  for (const std::string& path : paths) {
+    CO_TRY(describe_parent(*target, path, no_windows_path));
   }
-  CO_TRY(co_await check_bystanders(loop, chain, target, report.moved));
+  co_return Result<void>();
+}
+
+// What must hold before anything is changed, and what there is to do.
+Async<Plan> make_plan(async::Loop& loop, Image& chain, const MergeOptions& options,
+                      const OpenOptions& open_options) {
+  Plan plan;
+  CO_TRY_LET(plan.target, find_target(chain, options));
+  CO_TRY(check_formats(chain, plan.target));
+  CO_TRY_LET(plan.family, co_await family_of(loop, chain, plan.target));
+  plan.child_identity = *plan.family.front().identity;
+  plan.fitting = fitting_of(chain, plan.target);
+  plan.target_options = options_for_target(chain, plan.target, open_options);
+  MergeReport& report = plan.report;
+  report.size = {.old_bytes = plan.fitting.old_bytes, .new_bytes = plan.fitting.size.size_bytes};
+  report.into = plan.family.back().path;
+  for (size_t depth = 0; depth < plan.target; ++depth)
+    report.merged.push_back(plan.family[depth].path);
+  if (!options.keep_files) {
+    plan.child_is_edited = plan.target > 1 || chain.format() == Format::vhdx;
+    report.moved = plan.family.front().other_children;
+    CO_TRY(co_await check_names(loop, plan));
+  }
+  CO_TRY(co_await check_bystanders(loop, chain, plan.family, report.moved, open_options));
   CO_TRY(co_await chain.disk().audit());
-  CO_TRY(co_await check_fitting(chain, target, fitting));
-  report.into = chain.links()[target].path;
-  for (size_t depth = 0; depth < target; ++depth)
-    report.merged.push_back(chain.links()[depth].path);
-  CO_TRY_LET(report.amount, co_await measure_merge(chain.disk(), target));
-  co_return std::move(report);
+  CO_TRY(co_await check_fitting(chain, plan.target, plan.fitting));
+  CO_TRY_LET(report.amount, co_await measure_merge(chain.disk(), plan.target));
+  co_return std::move(plan);
+}
+
+// Until there were locks, others could give an image another child, or write to one.
+Async<void> check_unchanged(async::Loop& loop, const Plan& plan, const OpenOptions& open_options) {
+  OpenOptions unlocked = open_options;
+  unlocked.force_share = true;
+  const std::string& path = plan.report.merged.front();
+  CO_TRY_LET(const auto chain, co_await Image::open(loop, path, unlocked));
+  CO_TRY_LET(const Family family, co_await family_of(loop, *chain, plan.target));
+  if (family == plan.family) co_return Result<void>();
+  co_return fail(Errc::busy, path +
+                                 ": an image of the chain was changed, or got another child, just "
+                                 "when the merge began; begin it again");
 }
 
 // Files that nobody else opens until the merge has ended.
@@ -140,75 +244,123 @@ Result<Locked> lock(async::Loop& loop, const std::vector<std::string>& paths) {
   return files;
 }
 
-Async<Locked> open_for_edit(async::Loop& loop, const std::vector<std::string>& paths,
-                            Format format) {
-  Locked files;
-  for (const std::string& path : paths) {
-    CO_TRY_LET(auto file, co_await open_for_edit(loop, path, format));
-    files.push_back(std::move(file));
+Async<void> make_fit_for_edits(const Plan& plan, const Locked& merged, const Locked& moving) {
+  const Format format = plan.fitting.format;
+  if (plan.child_is_edited) {
+    CO_TRY(co_await make_fit_for_edit(*merged.front(), format));
   }
-  co_return std::move(files);
+  for (const auto& file : moving) {
+    CO_TRY(co_await make_fit_for_edit(*file, format));
+  }
+  co_return Result<void>();
 }
 
-// The images above the target are no longer needed: their children become the target's. The child's
-// identity becomes the target's, since the content is the same; so children that nobody knew of
-// can be given their new parent, and those of the target, which nobody knew of either, find out.
+// The images above the target are no longer needed: it has their content. The child's identity
+// becomes the target's, since the content is the same; so children that nobody knew of can be given
+// their new parent, and those of the target, which nobody knew of either, find out.
+//
+// Whatever of the child is left shows its disk and has the target as its parent, so the merge can
+// be called again; that is why the child goes last. Whatever else is left does not open, as soon as
+// that can be: it would hide newer content.
 class Succession {
  public:
-  Succession(Image& target, const Guid& child_identity, const MergeReport& report,
-             const Locked& moving)
-      : target_(target), child_identity_(child_identity), report_(report), moving_(moving) {}
+  // merged, moving: the files of the images that the plan's report names, in its order.
+  Succession(Image& target, const Plan& plan, const Locked& merged, const Locked& moving)
+      : target_(target),
+        own_(*target.disk().layer(0).identity()),
+        childs_(plan.child_identity),
+        plan_(plan),
+        child_(*merged.front()),
+        moving_(moving) {}
 
   Async<void> run() {
-    const bool is_vhdx = target_.format() == Format::vhdx;
-    const Guid own = *target_.disk().layer(0).identity();
-    // For a while the target has the one identity, then the other.
-    auto named = is_vhdx ? name_target(child_identity_, own) : name_target(own, std::nullopt);
-    CO_TRY(co_await std::move(named));
-    // Whoever is left must not hide newer content.
-    for (const std::string& path : report_.merged) CO_TRY(remove_durably(path));
-    if (!is_vhdx) co_return Result<void>();
-    CO_TRY(co_await vhdx::set_data_write_guid(target_.disk().layer(0).file(), child_identity_));
-    co_return co_await name_target(child_identity_, std::nullopt);
+    if (target_.format() == Format::vhdx) co_return co_await run_vhdx();
+    co_return co_await run_vhd();
   }
 
  private:
-  Async<void> name_target(Guid identity, std::optional<Guid> other_identity) {
+  // For a while the target has the one identity, then the other.
+  Async<void> run_vhdx() {
+    CO_TRY(co_await move_children(childs_, own_));
+    CO_TRY(co_await name_target(child_, child_path(), own_, childs_));
+    CO_TRY(co_await vhdx::set_data_write_guid(target_.disk().layer(0).file(), childs_));
+    CO_TRY(remove_images_between());
+    CO_TRY(co_await move_children(childs_, std::nullopt));
+    co_return remove_durably(child_path());
+  }
+
+  Async<void> run_vhd() {
+    CO_TRY(co_await move_children(own_, std::nullopt));
+    if (plan_.child_is_edited) {
+      CO_TRY(co_await name_target(child_, child_path(), own_, std::nullopt));
+    }
+    CO_TRY(remove_images_between());
+    co_return remove_durably(child_path());
+  }
+
+  Async<void> move_children(Guid identity, std::optional<Guid> other_identity) {
     for (size_t i = 0; i < moving_.size(); ++i) {
-      const CreateOptions no_windows_path;
-      CO_TRY_LET(ParentForCreation parent,
-                 describe_parent(target_, report_.moved[i], no_windows_path));
-      parent.identity = identity;
-      CO_TRY(co_await write_parent(*moving_[i], parent, other_identity));
+      const std::string& path = plan_.report.moved[i];
+      CO_TRY(co_await name_target(*moving_[i], path, identity, other_identity));
     }
     co_return Result<void>();
   }
 
+  Async<void> name_target(File& file, const std::string& path, Guid identity,
+                          std::optional<Guid> other_identity) {
+    const CreateOptions no_windows_path;
+    CO_TRY_LET(ParentForCreation parent, describe_parent(target_, path, no_windows_path));
+    parent.identity = identity;
+    if (other_identity == identity) other_identity.reset();
+    co_return co_await write_parent(file, parent, other_identity);
+  }
+
+  // From below, so that the others have no parent.
+  Result<void> remove_images_between() {
+    for (size_t depth = plan_.target - 1; depth > 0; --depth)
+      TRY(remove_durably(plan_.family[depth].path));
+    return {};
+  }
+
+  const std::string& child_path() const { return plan_.report.merged.front(); }
+
   Image& target_;
-  Guid child_identity_;
-  const MergeReport& report_;
+  Guid own_;     // the target's identity as it was
+  Guid childs_;  // the child's
+  const Plan& plan_;
+  File& child_;
   const Locked& moving_;
 };
 
-// By the format that it has in the chain: the content may put another one's header to a fixed VHD's
-// head.
-Async<std::unique_ptr<Image>> open_target(async::Loop& loop, const std::string& path, Format format,
+// For writing, when everything else is locked.
+Async<std::unique_ptr<Image>> open_target(async::Loop& loop, const Plan& plan,
                                           const OpenOptions& open_options) {
-  OpenOptions options{
-      .format = format, .path_mappings = open_options.path_mappings, .writable = true};
+  OpenOptions options = plan.target_options;
+  options.writable = true;
   options.keep_identity = true;
-  co_return co_await Image::open(loop, path, options);
+  CO_TRY_LET(auto target, co_await Image::open(loop, plan.report.into, options));
+  CO_TRY(co_await check_unchanged(loop, plan, open_options));
+  co_return std::move(target);
+}
+
+// The child shows zeroes there, as the target does then.
+Async<void> grow_target(async::Loop& loop, const Plan& plan, const OpenOptions& open_options) {
+  {
+    CO_TRY_LET(const Locked target, lock(loop, {plan.report.into}));
+    CO_TRY(co_await check_unchanged(loop, plan, open_options));
+  }
+  co_return co_await plan.fitting.run(loop, plan.report.into);
 }
 
 // REQUIRES: the files above the target are locked by us, so they are read without locks.
-Async<void> put_content(async::Loop& loop, const std::string& child_path, size_t target_depth,
-                        Image& target, const MergeAmount& amount, const OpenOptions& open_options,
-                        Progress* progress) {
+Async<void> put_content(async::Loop& loop, const Plan& plan, Image& target,
+                        const OpenOptions& open_options, Progress* progress) {
   OpenOptions source_options = open_options;
   source_options.force_share = true;
-  CO_TRY_LET(const auto source, co_await Image::open(loop, child_path, source_options));
-  auto copied =
-      co_await merge_content(source->disk(), target_depth, target.disk(), amount, progress);
+  const std::string& path = plan.report.merged.front();
+  CO_TRY_LET(const auto source, co_await Image::open(loop, path, source_options));
+  auto copied = co_await merge_content(source->disk(), plan.target, target.disk(),
+                                       plan.report.amount, progress);
   auto closed = co_await target.disk().close();
   CO_TRY(std::move(copied));
   co_return closed;
@@ -219,35 +371,30 @@ Async<void> put_content(async::Loop& loop, const std::string& child_path, size_t
 Async<MergeReport> merge(async::Loop& loop, const std::string& child_path,
                          const MergeOptions& options, const OpenOptions& open_options,
                          Progress* progress) {
-  MergeReport report;
-  size_t target_depth = 0;
-  Guid child_identity;
-  std::optional<Fitting> fitting;
+  Plan plan;
   {
     CO_TRY_LET(const auto chain, co_await Image::open(loop, child_path, open_options));
-    CO_TRY_LET(target_depth, find_target(*chain, options));
-    fitting = fitting_of(*chain, target_depth);
-    CO_TRY_LET(report, co_await prepare(loop, *chain, target_depth, *fitting, options.keep_files));
-    child_identity = chain->disk().layer(0).identity().value_or(Guid());
+    CO_TRY_LET(plan, co_await make_plan(loop, *chain, options, open_options));
   }
-  if (options.dry_run) co_return std::move(report);
+  if (options.dry_run) co_return std::move(plan.report);
 
-  CO_TRY_LET(const Locked merged, lock(loop, report.merged));
-  // The child shows zeroes there, as the target does then.
-  if (fitting->grows()) CO_TRY(co_await fitting->run(loop, report.into));
-  CO_TRY_LET(auto target, co_await open_target(loop, report.into, fitting->format, open_options));
-  CO_TRY_LET(const Locked moving, co_await open_for_edit(loop, report.moved, target->format()));
-  CO_TRY(co_await put_content(loop, child_path, target_depth, *target, report.amount, open_options,
-                              progress));
-  if (fitting->shrinks()) {
-    target.reset();
-    CO_TRY(co_await fitting->run(loop, report.into));
-    CO_TRY_LET(target, co_await open_target(loop, report.into, fitting->format, open_options));
+  CO_TRY_LET(const Locked merged, lock(loop, plan.report.merged));
+  CO_TRY_LET(const Locked moving, lock(loop, plan.report.moved));
+  if (plan.fitting.grows()) {
+    CO_TRY(co_await grow_target(loop, plan, open_options));
   }
-  if (options.keep_files) co_return std::move(report);
-  Succession succession(*target, child_identity, report, moving);
+  CO_TRY_LET(auto target, co_await open_target(loop, plan, open_options));
+  CO_TRY(co_await make_fit_for_edits(plan, merged, moving));
+  CO_TRY(co_await put_content(loop, plan, *target, open_options, progress));
+  if (plan.fitting.shrinks()) {
+    target.reset();
+    CO_TRY(co_await plan.fitting.run(loop, plan.report.into));
+    CO_TRY_LET(target, co_await open_target(loop, plan, open_options));
+  }
+  if (options.keep_files) co_return std::move(plan.report);
+  Succession succession(*target, plan, merged, moving);
   CO_TRY(co_await succession.run());
-  co_return std::move(report);
+  co_return std::move(plan.report);
 }
 
 }  // namespace vhdkit::image

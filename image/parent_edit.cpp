@@ -11,12 +11,14 @@ using async::SystemFile;
 Async<std::unique_ptr<SystemFile>> open_for_edit(async::Loop& loop, const std::string& path,
                                                  Format format) {
   CO_TRY_LET(auto file, SystemFile::open(loop, path, SystemFile::Access::read_write));
-  if (format == Format::vhdx) {
-    CO_TRY(co_await vhdx::make_sound(*file));
-  } else {
-    CO_TRY(co_await libvhd::repair_footers(*file));
-  }
+  CO_TRY(co_await make_fit_for_edit(*file, format));
   co_return std::move(file);
+}
+
+Async<void> make_fit_for_edit(File& file, Format format) {
+  if (format == Format::vhdx) co_return co_await vhdx::make_sound(file);
+  CO_TRY(co_await libvhd::repair_footers(file));
+  co_return Result<void>();
 }
 
 Async<void> write_parent(File& file, const ParentForCreation& parent,

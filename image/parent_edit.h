@@ -14,10 +14,13 @@ namespace vhdkit::image {
 // damaged copies of structures are repaired. Errors: busy; as the formats' repairs.
 Async<std::unique_ptr<async::SystemFile>> open_for_edit(async::Loop& loop, const std::string& path,
                                                         Format format);
+// The second part of that, for a file that is open for writing and locked already.
+Async<void> make_fit_for_edit(File& file, Format format);
 
-// Makes the differencing image in a file from open_for_edit() name this parent, and no other. After
-// a crash it names the old one or the new one. other_identity: VHDX: one that the parent may have
-// as well; else none. Errors: invalid_argument (paths that the format cannot hold); no_space; io.
+// Makes the differencing image in a file that is fit for an edit name this parent, and no other.
+// After a crash it names the old one or the new one. other_identity: VHDX: one that the parent may
+// have as well; else none. Errors: invalid_argument (paths that the format cannot hold); no_space;
+// io.
 Async<void> write_parent(File& file, const ParentForCreation& parent,
                          std::optional<Guid> other_identity);
 

@@ -27,15 +27,17 @@ constexpr Page merge_page = {
     .synopsis = "[OPTION...] CHILD",
     .description =
         "Writes what CHILD holds into its parent, or what CHILD and the images below it hold into "
-        "an image further down, and then removes the merged files. At every moment until then "
-        "CHILD shows the same disk: when the work is interrupted, also by a power cut, run it "
-        "again.\n\n"
+        "an image further down, and then removes the merged files, CHILD last. At every moment "
+        "until then CHILD shows the same disk: when the work is interrupted, also by a power cut, "
+        "run it again with the same words.\n\n"
         "That image gets CHILD's size too. Where it was larger, what it had behind CHILD's end, "
         "and CHILD does not show, is lost; --dry-run says so.\n\n"
         "Children of CHILD itself that lie in its folder get the image below as their parent: so a "
         "checkpoint is taken out of the middle of a chain. If the image below, or one between, has "
-        "other children there, the merge is refused, since they would be lost. All images are "
-        "locked meanwhile.",
+        "other children there, the merge is refused, since they would be lost. Children in other "
+        "folders are not known: as VHDX, they no longer open afterwards. All images are locked "
+        "meanwhile.\n\n"
+        "Only VHD and VHDX are merged; vhd convert makes one disk of a qcow2 and its parents.",
     .examples = examples,
     .exit_codes = exit_codes,
 };

@@ -1,4 +1,5 @@
 """vhd snapshot and vhd merge: checkpoints made, and put back into their parents."""
+import fcntl
 import gzip
 import os
 import pathlib
@@ -11,7 +12,7 @@ import tempfile
 import time
 
 import pytest
-from conftest import fingerprint, names_in, program, run, run_ok, start
+from conftest import fingerprint, names_in, oracle, program, run, run_ok, start
 
 KINDS = ["vhd", "vhdx"]
 NAME = r"base_[0-9A-F]{8}-[0-9A-F]{4}-[0-9A-F]{4}-[0-9A-F]{4}-[0-9A-F]{12}\.avhdx?"
@@ -398,6 +399,158 @@ def test_an_interrupted_merge_says_so_and_leaves_the_child_whole(chain):
 
 
 @pytest.fixture
+def family(base, tmp_path):
+    """base, two images between, newest, its child, and one of base's in another folder, which nobody knows of."""
+    first = snapshot(base)
+    io(first, "write -S 2 1M 64K", "write -P 3 40M 5K")
+    second = snapshot(first)
+    io(second, "write -P 4 1040K 8K", "zero 63M 512K")
+    newest = snapshot(second)
+    io(newest, "write -P 5 1044K 8K", "write -P 6 50M 512")
+    heir = snapshot(newest)
+    io(heir, "write -P 7 2M 512")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    stray = elsewhere / f"stray{base.suffix}"
+    run_ok("create", "-q", "-f", base.suffix[1:], "-b", base, stray)
+    return base, first, second, newest, heir, str(stray)
+
+
+def shows(image):
+    """The content, or None of an image that does not open, since its parent is missing or another one."""
+    outcome = run("hash", image)
+    if outcome.code == 0:
+        return outcome.out.split()[0]
+    assert outcome.code == 1 and ("its parent was not found" in outcome.err or "the child names" in outcome.err)
+    return None
+
+
+@pytest.mark.parametrize("call", ["io_uring_enter", "unlink"])
+def test_a_chain_merge_that_is_killed_at_each_of_its_steps_goes_on(family, tmp_path, call):
+    """Whoever is left shows the child's disk, or does not open as soon as it would hide or show other content."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    base, first, second, newest, heir, stray = family
+    wanted = {image: disk_hash(image) for image in family}
+    identity, is_vhdx = data_write_guid(newest), base.suffix == ".vhdx"
+    stored = tmp_path / "stored"
+    shutil.copytree(tmp_path, stored, ignore=shutil.ignore_patterns("stored"))
+    words = ["merge", "-q", "--into", base, newest]
+
+    def check_whoever_is_left():
+        assert shows(heir) == wanted[heir]
+        assert run("check", "-q", heir).code in (0, 3)
+        if os.path.exists(newest):
+            assert shows(newest) == wanted[newest]
+            assert run("check", "-q", newest).code in (0, 3)
+        between = [image for image in (first, second) if os.path.exists(image)]
+        is_replaced = is_vhdx and data_write_guid(base) == identity
+        assert is_replaced or not is_vhdx or len(between) == 2
+        if is_replaced or len(between) < 2:
+            assert [shows(image) for image in between] == [None] * len(between)
+        if is_replaced:
+            assert shows(stray) is None
+
+    def merge_under(*strace_words):
+        return subprocess.run(["strace", "-f", *strace_words, "-e", f"trace={call}", program("vhd"), *map(str, words)],
+                              check=False, capture_output=True).returncode
+
+    def check_the_end():
+        check_whoever_is_left()
+        assert not os.path.exists(newest)
+        assert disk_hash(base) == wanted[newest]
+        assert not is_vhdx or data_write_guid(base) == identity
+        assert "parent_linkage2" not in run_ok("info", heir).out
+
+    assert merge_under("-o", tmp_path / "calls") == 0
+    check_the_end()
+    count = (tmp_path / "calls").read_text().count(f"{call}(")
+    (tmp_path / "calls").unlink()
+    # Most transfers read, and the content is another test's: some of the last ones.
+    steps = range(1, count + 1) if call != "io_uring_enter" else range(max(1, count - 160), count, 4)
+    for step in steps:
+        shutil.copytree(stored, tmp_path, dirs_exist_ok=True)
+        merge_under("-o", "/dev/null", "-e", f"inject={call}:signal=SIGKILL:when={step}")
+        check_whoever_is_left()
+        assert os.path.exists(newest) or call != "unlink"
+        if os.path.exists(newest):
+            run_ok(*words)
+        check_the_end()
+    shutil.copytree(stored, tmp_path, dirs_exist_ok=True)
+    run_ok(*words)
+    assert sorted(set(names_in(tmp_path)) - {"stored"}) == sorted([base.name, os.path.basename(heir), "elsewhere"])
+    run_ok("merge", "-q", heir)
+    assert disk_hash(base) == wanted[heir]
+
+
+def stopped_at_its_first_lock(child, base, folder):
+    """A merge that has planned everything and holds nothing yet; strace, and the merge's process."""
+    trace = folder / "trace"
+    rehearsal = folder / "rehearsal"
+    shutil.copytree(base.parent, rehearsal)
+    subprocess.run(["strace", "-f", "-o", trace, "-e", "trace=openat", program("vhd"), "merge", "-q", "--into",
+                    rehearsal / base.name, rehearsal / os.path.basename(child)], check=True, capture_output=True)
+    openings = [line for line in trace.read_text().splitlines() if "openat(" in line]
+    first = next(i for i, line in enumerate(openings, 1) if f'{os.path.basename(child)}", O_RDWR' in line)
+    trace.unlink()
+    tracer = subprocess.Popen(["strace", "-f", "-o", trace, "-e", "trace=openat", "-e",
+                               f"inject=openat:signal=SIGSTOP:when={first}", program("vhd"), "merge", "-q", "--into",
+                               base, child], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    for _ in range(600):
+        stopped = re.search(r"^(\d+) +--- stopped by SIGSTOP", trace.read_text() if trace.exists() else "", re.M)
+        if stopped:
+            return tracer, int(stopped[1])
+        time.sleep(0.1)
+    tracer.kill()
+    raise AssertionError("the merge did not come to its locks")
+
+
+@pytest.mark.parametrize("mother", ["base", "middle", "newest"])
+def test_a_child_that_is_made_just_when_a_merge_begins_is_not_lost(chain, mother):
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    base, _, newest = chain
+    with tempfile.TemporaryDirectory() as folder:
+        tracer, merger = stopped_at_its_first_lock(newest, base, pathlib.Path(folder))
+        try:
+            child = snapshot(dict(zip(["base", "middle", "newest"], chain))[mother])
+            wanted = [disk_hash(image) for image in (*chain, child)]
+            before = [fingerprint(image) for image in (*chain, child)]
+        finally:
+            os.kill(merger, signal.SIGCONT)
+        _, errors = tracer.communicate(timeout=60)
+    assert tracer.returncode == 1 and b"got another child, just when the merge began" in errors
+    assert [disk_hash(image) for image in (*chain, child)] == wanted
+    assert [fingerprint(image) for image in (*chain, child)] == before
+
+
+@pytest.mark.parametrize("image_format", KINDS)
+def test_nothing_is_changed_while_a_child_of_the_child_is_in_use(tmp_path, image_format):
+    base, child = larger_child(tmp_path, image_format, None)
+    heir = snapshot(child)
+    before = [fingerprint(image) for image in (base, child, heir)]
+    with open(heir, "r+b") as used:
+        fcntl.lockf(used, fcntl.LOCK_EX)
+        outcome = run("merge", child)
+    assert outcome.code == 1 and heir in outcome.err
+    assert [fingerprint(image) for image in (base, child, heir)] == before
+    run_ok("merge", "-q", child)
+    assert run_ok("info", "--output=json", base).json()["virtual-size"] == 300 << 20
+
+
+def test_only_vhd_and_vhdx_are_merged(disk, tmp_path):
+    """An overlay's content could make a raw base that nobody said to be raw something else."""
+    overlay = tmp_path / "overlay.qcow2"
+    assert oracle("qemu-img", "create", "-f", "qcow2", "-b", disk, "-F", "raw", overlay).code == 0
+    before = [fingerprint(image) for image in (disk, overlay)]
+    for words in ([], ["--dry-run"], ["--keep"]):
+        outcome = run("merge", *words, overlay)
+        assert outcome.code == 1
+        assert "only vhd and vhdx images are merged, this is qcow2; vhd convert makes one disk of it" in outcome.err
+    assert [fingerprint(image) for image in (disk, overlay)] == before
+
+
+@pytest.fixture
 def linked_child(base, tmp_path):
     """A child of base that is known by a link in another folder, and a child of it beside it."""
     child = tmp_path / f"child{base.suffix}"
@@ -442,3 +595,26 @@ def test_a_gzip_file_is_nobodys_child(base, tmp_path):
     wanted = disk_hash(child)
     run_ok("merge", "-q", child)
     assert disk_hash(base) == wanted
+
+
+def test_a_parent_that_cannot_be_named_is_found_before_anything_is_changed(base, tmp_path):
+    """A path that is not UTF-8 has no form in UTF-16."""
+    folder, apart = tmp_path / os.fsdecode(b"caf\xe9"), tmp_path / "apart"
+    folder.mkdir()
+    apart.mkdir()
+    mother = base.rename(folder / base.name)
+    outcome = run("create", "-q", "-f", base.suffix[1:], "-b", mother, tmp_path / "child")
+    assert outcome.code == 1 and "not UTF-8" in outcome.err
+    assert names_in(tmp_path) == sorted(["apart", folder.name])
+    # A link to the child is beside the parent, the child itself where no path to that can be named.
+    child, heir = (f"{name}{base.suffix}" for name in ("child", "heir"))
+    run_ok("create", "-q", "-f", base.suffix[1:], "-b", mother, folder / child)
+    io(folder / child, "write -S 2 1M 1M")
+    os.rename(folder / child, apart / child)
+    (folder / child).symlink_to(apart / child)
+    run_ok("snapshot", "--to", apart / heir, folder / child)
+    images = [mother, apart / child, apart / heir]
+    before = [fingerprint(image) for image in images]
+    outcome = run("merge", folder / child)
+    assert outcome.code == 1 and "not UTF-8" in outcome.err
+    assert [fingerprint(image) for image in images] == before
