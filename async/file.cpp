@@ -12,6 +12,7 @@
 #include <climits>
 #include <cstdlib>
 #include <cstring>
+#include <thread>
 #include <vector>
 
 #include "async/file_lock.h"
@@ -103,6 +104,12 @@ int open_flags(SystemFile::Access access) {
   __builtin_unreachable();
 }
 
+LockUse lock_use(SystemFile::Access access, SystemFile::Locking locking) {
+  const bool is_shared =
+      access == SystemFile::Access::read_only && locking == SystemFile::Locking::with_others;
+  return is_shared ? LockUse::reading : LockUse::writing;
+}
+
 constexpr uint64_t bounce_bytes = 256 * KiB;
 
 class AlignedBytes {
@@ -154,15 +161,54 @@ SystemFile::~SystemFile() {
 
 Result<std::unique_ptr<SystemFile>> SystemFile::open(Loop& loop, std::string path, Access access,
                                                      Options options) {
+  TRY_LET(auto file, open_unlocked(loop, std::move(path), access));
+  LockAttempts lock(lock_use(access, options.locking), file->descriptor_, file->name_);
+  bool is_ready = options.locking == Locking::none;
+  while (!is_ready) {
+    TRY_LET(is_ready, lock.try_once());
+    if (!is_ready) std::this_thread::sleep_for(LockAttempts::pause);
+  }
+  TRY(file->examine_opened(access, options));
+  return file;
+}
+
+Async<std::unique_ptr<SystemFile>> SystemFile::open_async(Loop& loop, std::string path,
+                                                          Access access, Options options) {
+  CO_TRY_LET(auto file, open_unlocked(loop, std::move(path), access));
+  LockAttempts lock(lock_use(access, options.locking), file->descriptor_, file->name_);
+  bool is_ready = options.locking == Locking::none;
+  while (!is_ready) {
+    CO_TRY_LET(is_ready, lock.try_once());
+    if (!is_ready) co_await loop.sleep(LockAttempts::pause);
+  }
+  CO_TRY(file->examine_opened(access, options));
+  co_return std::move(file);
+}
+
+Result<std::unique_ptr<SystemFile>> SystemFile::open_unlocked(Loop& loop, std::string path,
+                                                              Access access) {
   const int descriptor = ::open(path.c_str(), open_flags(access) | O_CLOEXEC | O_NOCTTY, 0644);
   if (descriptor < 0) return fail_errno(errno, path);
-  std::unique_ptr<SystemFile> file(new SystemFile(loop, descriptor, std::move(path)));
-  // Locked before it is looked at: what is found stays so.
-  const LockUse use = access == Access::read_only ? LockUse::reading : LockUse::writing;
-  if (options.locking == Locking::with_others) TRY(lock_for(use, descriptor, file->name_));
-  TRY(file->examine());
-  if (options.caching == Caching::direct) TRY(file->open_direct(access));
-  return file;
+  return std::unique_ptr<SystemFile>(new SystemFile(loop, descriptor, std::move(path)));
+}
+
+// It is locked before it is looked at: what is found stays so.
+Result<void> SystemFile::examine_opened(Access access, Options options) {
+  if (options.locking != Locking::none) TRY(refuse_replaced());
+  TRY(examine());
+  if (options.caching == Caching::direct) TRY(open_direct(access));
+  return {};
+}
+
+// Whoever held the locks may have put another file in its place: what is written here would be
+// lost.
+Result<void> SystemFile::refuse_replaced() const {
+  struct stat own;
+  struct stat named;
+  if (fstat(descriptor_, &own) != 0) return fail_errno(errno, name_);
+  if (stat(name_.c_str(), &named) != 0) return fail_errno(errno, name_);
+  if (own.st_dev == named.st_dev && own.st_ino == named.st_ino) return {};
+  return fail(Errc::busy, name_ + ": was replaced by another file while it was opened");
 }
 
 Result<std::unique_ptr<SystemFile>> SystemFile::adopt(Loop& loop, int descriptor,

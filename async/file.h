@@ -79,7 +79,8 @@ class SystemFile final : public File {
   enum class Locking {
     // A reader keeps writers out, a writer everybody; see async/file_lock.h.
     with_others,
-    none,  // for looking at what somebody else writes: what is read may never have been
+    alone,  // everybody is kept out, by a reader too: for whoever puts another file in its place
+    none,   // for looking at what somebody else writes: what is read may never have been
   };
   enum class Caching {
     cached,
@@ -94,14 +95,19 @@ class SystemFile final : public File {
     Caching caching = Caching::cached;
   };
   // Errors: not_found, permission, exists, …; unsupported where the file system has no direct
-  // transfers but they are asked for; busy where others hold locks that do not allow this;
-  // Errc::unsupported for directories, FIFOs, sockets and character devices, which never block
-  // here. The loop outlives the file.
+  // transfers but they are asked for; busy where others hold locks that do not allow this, or have
+  // put another file in its place meanwhile; Errc::unsupported for directories, FIFOs, sockets and
+  // character devices, which never block here. The loop outlives the file.
+  //
+  // A holder of locks whom nobody sees is waited for, up to 3 s: the thread sleeps.
   static Result<std::unique_ptr<SystemFile>> open(Loop& loop, std::string path, Access access,
                                                   Options options);
   static Result<std::unique_ptr<SystemFile>> open(Loop& loop, std::string path, Access access) {
     return open(loop, std::move(path), access, Options());
   }
+  // The same for a loop that has other things to do: they go on while a holder is waited for.
+  static Async<std::unique_ptr<SystemFile>> open_async(Loop& loop, std::string path, Access access,
+                                                       Options options);
   // Takes over a descriptor, which must be seekable.
   static Result<std::unique_ptr<SystemFile>> adopt(Loop& loop, int descriptor, std::string name);
   ~SystemFile() override;
@@ -124,6 +130,10 @@ class SystemFile final : public File {
 
  private:
   SystemFile(Loop& loop, int descriptor, std::string name);
+  static Result<std::unique_ptr<SystemFile>> open_unlocked(Loop& loop, std::string path,
+                                                           Access access);
+  Result<void> examine_opened(Access access, Options options);
+  Result<void> refuse_replaced() const;
   Result<void> examine();
   Result<void> open_direct(Access access);
   bool is_aligned_for_direct(uint64_t file_offset, uint64_t length) const;

@@ -6,14 +6,12 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <optional>
 #include <span>
 #include <system_error>
-#include <thread>
 
 namespace vhdkit::async {
 namespace {
@@ -69,10 +67,9 @@ std::optional<std::string> holder_of(int descriptor) {
   return process_name(*process);
 }
 
-// A process that was killed keeps its locks until the kernel has taken down its io_uring: on a busy
-// machine more than half a second.
-constexpr int attempts_without_holder = 300;
-constexpr auto attempt_pause = std::chrono::milliseconds(10);
+constexpr int most_attempts = 300;
+// To look at every process takes longer than a pause.
+constexpr int attempts_per_search = 50;
 
 // QEMU's bytes: a read lock at uses + n says "I do n", one at bars + n "nobody else may do n".
 constexpr off_t uses = 100;
@@ -117,19 +114,19 @@ int take_locks(LockUse use, int descriptor) {
 
 }  // namespace
 
-Result<void> lock_for(LockUse use, int descriptor, const std::string& name) {
-  for (int attempt = 1;; ++attempt) {
-    const int error = take_locks(use, descriptor);
-    if (error == 0) return {};
-    // Given back first: they would be found as somebody's.
-    unlock(descriptor);
-    if (!is_conflict(error) && use == LockUse::reading) return {};
-    if (!is_conflict(error)) return fail_errno(error, name + ": locking");
-    const auto holder = holder_of(descriptor);
-    if (holder || attempt == attempts_without_holder)
-      return fail(Errc::busy, name + ": in use by " + holder.value_or("another process"));
-    std::this_thread::sleep_for(attempt_pause);
-  }
+Result<bool> LockAttempts::try_once() {
+  const int error = take_locks(use_, descriptor_);
+  if (error == 0) return true;
+  // Given back first: they would be found as somebody's.
+  unlock(descriptor_);
+  if (!is_conflict(error) && use_ == LockUse::reading) return true;
+  if (!is_conflict(error)) return fail_errno(error, name_ + ": locking");
+  const bool searches = count_ % attempts_per_search == 0;
+  const bool is_last = ++count_ == most_attempts;
+  if (!searches && !is_last) return false;
+  const auto holder = holder_of(descriptor_);
+  if (!holder && !is_last) return false;
+  return fail(Errc::busy, name_ + ": in use by " + holder.value_or("another process"));
 }
 
 void unlock(int descriptor) noexcept {

@@ -5,7 +5,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <fstream>
+#include <functional>
 #include <vector>
 
 #include "async/memory_file.h"
@@ -15,6 +17,7 @@
 #include "tests/support/await.h"
 #include "tests/support/programs.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/support/unseen_lock.h"
 
 namespace vhdkit::async {
 namespace {
@@ -192,6 +195,87 @@ TEST_CASE("readers share a file and keep a writer out") {
                   SystemFile::open(**loop, path, SystemFile::Access::read_write));
   }
   REQUIRE_OK(SystemFile::open(**loop, path, SystemFile::Access::read_write));
+}
+
+TEST_CASE("who replaces a file has it alone, without writing it") {
+  const tests::TemporaryFolder folder;
+  auto loop = Loop::create();
+  const std::string path = folder.path("file");
+  std::ofstream(path) << "abcdef";
+  const SystemFile::Options alone{.locking = SystemFile::Locking::alone};
+  for (const auto access : {SystemFile::Access::read_write, SystemFile::Access::read_only}) {
+    const auto other = SystemFile::open(**loop, path, access);
+    REQUIRE_OK(other);
+    REQUIRE_FAILS(Errc::busy, "in use by process",
+                  SystemFile::open(**loop, path, SystemFile::Access::read_only, alone));
+  }
+  const auto file = SystemFile::open(**loop, path, SystemFile::Access::read_only, alone);
+  REQUIRE_OK(file);
+  REQUIRE_FAILS(Errc::busy, "in use by process",
+                SystemFile::open(**loop, path, SystemFile::Access::read_only));
+}
+
+// What else a loop has to do.
+Async<void> tick(Loop& loop, const bool& ends, int& count, const std::function<void()>& at_fifth) {
+  for (; !ends; ++count) {
+    if (count == 5) at_fifth();
+    co_await loop.sleep(std::chrono::milliseconds(10));
+  }
+  co_return Result<void>();
+}
+
+struct OpenedBeside {
+  Result<void> opened;
+  int ticks = 0;
+};
+
+Task<OpenedBeside> open_beside(Loop& loop, std::string path, std::function<void()> at_fifth) {
+  OpenedBeside outcome;
+  TaskGroup group;
+  bool ends = false;
+  group.start(tick(loop, ends, outcome.ticks, at_fifth));
+  const SystemFile::Options options;
+  const auto file =
+      co_await SystemFile::open_async(loop, path, SystemFile::Access::read_write, options);
+  if (!file) outcome.opened = std::unexpected(file.error());
+  ends = true;
+  (void)co_await group.finish();
+  co_return outcome;
+}
+
+bool is_asynchronous(Loop& loop) {
+  if (loop.engine() == Engine::io_uring) return true;
+  tests::skip("there is no io_uring, and everything waits for everything");
+  return false;
+}
+
+TEST_CASE("a holder whom nobody sees is waited for, and the loop goes on") {
+  const tests::TemporaryFolder folder;
+  auto loop = Loop::create();
+  if (!is_asynchronous(**loop)) return;
+  const std::string path = folder.path("file");
+  std::ofstream(path) << "abcdef";
+  tests::UnseenLock lock(path);
+  SUBCASE("for three seconds") {
+    const OpenedBeside outcome = (*loop)->run(open_beside(**loop, path, [] {}));
+    REQUIRE_FAILS(Errc::busy, "file: in use by another process", outcome.opened);
+    CHECK(outcome.ticks >= 100);
+  }
+  SUBCASE("until it is gone") {
+    const auto release = [&lock] { lock.release(); };
+    const OpenedBeside outcome = (*loop)->run(open_beside(**loop, path, release));
+    REQUIRE_OK(outcome.opened);
+    CHECK(outcome.ticks >= 5);
+  }
+  SUBCASE("but not for the file that it puts there") {
+    const auto replace = [&folder, &lock, &path] {
+      std::ofstream(folder.path("other")) << "abcdef";
+      std::filesystem::rename(folder.path("other"), path);
+      lock.release();
+    };
+    const OpenedBeside outcome = (*loop)->run(open_beside(**loop, path, replace));
+    REQUIRE_FAILS(Errc::busy, "file: was replaced by another file", outcome.opened);
+  }
 }
 
 // As io_uring has it for a while after its last request.

@@ -6,12 +6,15 @@
 #include <fstream>
 #include <functional>
 
+#include "async/task_group.h"
 #include "image/create.h"
 #include "image/image.h"
 #include "image/new_file.h"
 #include "support/checked.h"
 #include "tests/support/await.h"
+#include "tests/support/programs.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/support/unseen_lock.h"
 
 namespace vhdkit::image {
 namespace {
@@ -345,6 +348,37 @@ TEST_CASE("a parent with other logical sectors is none") {
              [](ParentForCreation& parent) { parent.logical_sector_bytes = 512; });
   REQUIRE_FAILS(Errc::corrupt, "logical sectors of 4096 bytes, and the child of 512",
                 place.open("child"));
+}
+
+// What else a loop has to do: it lets the lock go, in the end.
+Async<void> release_later(async::Loop& loop, tests::UnseenLock& lock) {
+  for (int i = 0; i < 5; ++i) co_await loop.sleep(std::chrono::milliseconds(10));
+  lock.release();
+  co_return Result<void>();
+}
+
+Async<void> open_beside(async::Loop& loop, std::string path, tests::UnseenLock& lock) {
+  async::TaskGroup group;
+  group.start(release_later(loop, lock));
+  const OpenOptions options;
+  const auto image = co_await Image::open(loop, path, options);
+  CO_TRY(co_await group.finish());
+  if (!image) co_return std::unexpected(image.error());
+  co_return Result<void>();
+}
+
+TEST_CASE("a locked image keeps nothing else on its loop waiting") {
+  Place place(Format::vhdx);
+  place.make_pair();
+  if (place.loop().engine() != async::Engine::io_uring) {
+    tests::skip("there is no io_uring, and everything waits for everything");
+    return;
+  }
+  for (const char* locked : {"child", "base"}) {
+    CAPTURE(locked);
+    tests::UnseenLock lock(place.path(locked));
+    REQUIRE_OK(place.loop().run(open_beside(place.loop(), place.path("child"), lock)));
+  }
 }
 
 TEST_CASE("a chain that is not asked for is not looked for") {

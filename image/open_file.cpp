@@ -30,7 +30,7 @@ Async<OpenedFile> open_file(async::Loop& loop, const std::string& path, FileOpti
       .locking = options.force_share ? SystemFile::Locking::none : SystemFile::Locking::with_others,
       .caching = options.direct ? SystemFile::Caching::direct : SystemFile::Caching::cached};
   const std::optional<Format> format = options.format;
-  CO_TRY_LET(auto file, SystemFile::open(loop, path, access, file_options));
+  CO_TRY_LET(auto file, co_await SystemFile::open_async(loop, path, access, file_options));
   OpenedFile opened{.file = nullptr,
                     .format = Format::raw,
                     .identity = file->identity(),
