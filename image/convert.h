@@ -34,7 +34,7 @@ struct ConvertReport {
 // what lay there as it was.
 //
 // Errors: invalid_argument (options contradict each other, the target is one of the source's files,
-// the source is empty); exists unless replace; interrupted; as create() and Image::open().
+// the source is empty); interrupted; as create(), NewFile::begin() and Image::open().
 Async<ConvertReport> convert(async::Loop& loop, Image& source, const std::string& target_path,
                              const ConvertOptions& options, Progress* progress);
 

@@ -68,7 +68,7 @@ Result<std::unique_ptr<disk::BulkWriter>> make_writer(File& file, const CreateOp
                                                       const ParentForCreation* parent);
 
 // Makes an empty image at path: beside it under a temporary name, flushed, then renamed. Reads
-// parent_path with open_options. Errors: exists unless replace; invalid_argument where path is one
+// parent_path with open_options. Errors: as NewFile::begin(); invalid_argument where path is one
 // of the parent's files; and as settle().
 Async<void> create(async::Loop& loop, const std::string& path, const CreateOptions& options,
                    const OpenOptions& open_options, bool replace);

@@ -1,13 +1,18 @@
 #include "image/new_file.h"
 
 #include <fcntl.h>
+#include <linux/limits.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <cassert>
 #include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
+#include <string_view>
+#include <vector>
 
 #include "image/durable_names.h"
 #include "support/guid.h"
@@ -37,15 +42,50 @@ std::string temporary_name_for(const std::string& name) {
          Guid::random().to_string().substr(0, 6);
 }
 
+// Whether both are kept. Where the user cannot be, the group may.
+bool give_owner(int descriptor, const struct stat& status) {
+  for (const uid_t user : {status.st_uid, uid_t(-1)})
+    if (fchown(descriptor, user, status.st_gid) == 0) return user == status.st_uid;
+  return false;
+}
+
+// A checksum of the old content would be wrong.
+bool is_of_content(std::string_view attribute) {
+  return attribute == "security.ima" || attribute == "security.evm";
+}
+
+// Those that the system lets us set.
+void copy_extended_attributes(int from, int to) {
+  std::vector<char> names(XATTR_LIST_MAX);
+  std::vector<char> value(XATTR_SIZE_MAX);
+  const ssize_t length = flistxattr(from, names.data(), names.size());
+  for (ssize_t at = 0; at < length; at += ssize_t(std::strlen(&names[size_t(at)])) + 1) {
+    const char* const name = &names[size_t(at)];
+    const ssize_t size = fgetxattr(from, name, value.data(), value.size());
+    if (size >= 0 && !is_of_content(name)) fsetxattr(to, name, value.data(), size_t(size), 0);
+  }
+}
+
 }  // namespace
 
 Result<std::unique_ptr<NewFile>> NewFile::begin(async::Loop& loop, const std::string& path,
                                                 bool replace) {
-  std::unique_ptr<NewFile> file(new NewFile(path, replace));
-  TRY_LET(const std::string target, follow_links(path));
-  TRY(file->open_folder(target));
-  TRY(file->refuse_unfit_target());
+  return begin(loop, path, replace ? Target::replaced : Target::none);
+}
+
+Result<std::unique_ptr<NewFile>> NewFile::begin_successor(async::Loop& loop,
+                                                          const std::string& path) {
+  return begin(loop, path, Target::succeeded);
+}
+
+Result<std::unique_ptr<NewFile>> NewFile::begin(async::Loop& loop, const std::string& path,
+                                                Target target) {
+  std::unique_ptr<NewFile> file(new NewFile(path, target));
+  TRY_LET(const std::string real_path, follow_links(path));
+  TRY(file->open_folder(real_path));
+  TRY(file->take_target(loop));
   TRY(file->create_temporary(loop));
+  if (file->replaced_ != nullptr) TRY(file->take_over_attributes());
   return file;
 }
 
@@ -65,26 +105,33 @@ Result<void> NewFile::open_folder(const std::string& target) {
   return {};
 }
 
-Result<void> NewFile::refuse_unfit_target() {
+Result<void> NewFile::take_target(async::Loop& loop) {
+  using async::SystemFile;
   struct stat status;
   if (fstatat(folder_, name_.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
-    if (errno == ENOENT) return {};
+    if (errno == ENOENT && target_ != Target::succeeded) return {};
     return fail_errno(errno, path_);
   }
   if (S_ISDIR(status.st_mode)) return fail(Errc::unsupported, path_ + ": is a directory");
   if (!S_ISREG(status.st_mode))
     return fail(Errc::unsupported, path_ + ": exists and is no regular file");
-  if (!replace_) return fail(Errc::exists, path_ + ": exists already");
-  replaced_mode_ = status.st_mode & 07777;
+  if (target_ == Target::none) return fail(Errc::exists, path_ + ": exists already");
+  // To replace a file nobody needs to be able to write it.
+  const auto access =
+      target_ == Target::succeeded ? SystemFile::Access::read_write : SystemFile::Access::read_only;
+  TRY_LET(replaced_,
+          SystemFile::open(loop, path_, access, {.locking = SystemFile::Locking::alone}));
   return {};
 }
 
 Result<void> NewFile::create_temporary(async::Loop& loop) {
   int descriptor = -1;
+  // What others may do with a replaced file is not known yet.
+  const mode_t mode = replaced_ != nullptr ? 0600 : 0644;
   do {
     temporary_name_ = temporary_name_for(name_);
     const int flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW;
-    descriptor = openat(folder_, temporary_name_.c_str(), flags, 0644);
+    descriptor = openat(folder_, temporary_name_.c_str(), flags, mode);
   } while (descriptor < 0 && errno == EEXIST);
   if (descriptor < 0) {
     const int error = errno;
@@ -92,7 +139,19 @@ Result<void> NewFile::create_temporary(async::Loop& loop) {
     return fail_errno(error, path_ + ": creating a file in its folder");
   }
   TRY_LET(file_, async::SystemFile::adopt(loop, descriptor, path_));
-  if (replaced_mode_ != 0 && fchmod(descriptor, replaced_mode_) != 0)
+  return {};
+}
+
+Result<void> NewFile::take_over_attributes() {
+  const int from = replaced_->descriptor(0, 0);
+  const int to = file_->descriptor(0, 0);
+  struct stat status;
+  if (fstat(from, &status) != 0) return fail_errno(errno, path_);
+  if (!give_owner(to, status) && target_ == Target::succeeded)
+    return fail_errno(EPERM, path_ + ": giving its owner to the file that takes its place");
+  copy_extended_attributes(from, to);
+  // Last: a new owner takes rights away.
+  if (fchmod(to, status.st_mode & 0777) != 0)
     return fail_errno(errno, path_ + ": setting its permissions");
   return {};
 }
@@ -110,7 +169,7 @@ Async<void> NewFile::commit() {
 
 Result<void> NewFile::rename_to_target() {
   int error = 0;
-  if (!replace_)
+  if (target_ == Target::none)
     error = rename_to_free_name(folder_, temporary_name_, name_);
   else if (renameat(folder_, temporary_name_.c_str(), folder_, name_.c_str()) != 0)
     error = errno;

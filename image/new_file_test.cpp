@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -11,6 +12,7 @@
 
 #include "support/bytes.h"
 #include "tests/support/await.h"
+#include "tests/support/programs.h"
 #include "tests/support/temporary_folder.h"
 
 namespace vhdkit::image {
@@ -75,6 +77,59 @@ TEST_CASE("an existing target is refused, or replaced with its permissions kept"
   REQUIRE_OK(place.loop->run((*file)->commit()));
   CHECK(place.content("a") == "new");
   CHECK(fs::status(place.folder.path("a")).permissions() == fs::perms(0600));
+}
+
+TEST_CASE("a file that somebody has open is not replaced, and nobody opens one that will be") {
+  using Access = async::SystemFile::Access;
+  Place place;
+  place.put("a", "old");
+  const std::string path = place.folder.path("a");
+  for (const Access access : {Access::read_only, Access::read_write}) {
+    const auto other = async::SystemFile::open(*place.loop, path, access);
+    REQUIRE_OK(other);
+    const std::string who = "/a: in use by process " + std::to_string(getpid());
+    REQUIRE_FAILS(Errc::busy, who, NewFile::begin(*place.loop, path, true));
+    REQUIRE_FAILS(Errc::busy, who, NewFile::begin_successor(*place.loop, path));
+    CHECK(place.file_count() == 1);
+  }
+  auto file = NewFile::begin(*place.loop, path, true);
+  REQUIRE_OK(file);
+  REQUIRE_FAILS(Errc::busy, "/a: in use",
+                async::SystemFile::open(*place.loop, path, Access::read_only));
+  REQUIRE_OK(place.loop->run((*file)->commit()));
+  file->reset();
+  REQUIRE_OK(async::SystemFile::open(*place.loop, path, Access::read_write));
+}
+
+TEST_CASE("a successor has its predecessor's owner, permissions and attributes") {
+  Place place;
+  REQUIRE_FAILS(Errc::not_found, "/a: No such file",
+                NewFile::begin_successor(*place.loop, place.folder.path("a")));
+  place.put("a", "old");
+  const std::string path = place.folder.path("a");
+  if (geteuid() == 0) {
+    REQUIRE(chown(path.c_str(), 1234, 1235) == 0);
+  } else {
+    tests::skip("only root has files of several owners");
+  }
+  REQUIRE(chmod(path.c_str(), 0640) == 0);
+  const bool has_attributes = setxattr(path.c_str(), "user.note", "kept", 4, 0) == 0;
+  struct stat before;
+  REQUIRE(stat(path.c_str(), &before) == 0);
+  for (const bool succeeds : {true, false}) {
+    auto file = succeeds ? NewFile::begin_successor(*place.loop, path)
+                         : NewFile::begin(*place.loop, path, true);
+    REQUIRE_OK(file);
+    REQUIRE_OK(place.write(**file, "new"));
+    REQUIRE_OK(place.loop->run((*file)->commit()));
+    struct stat after;
+    REQUIRE(stat(path.c_str(), &after) == 0);
+    CHECK(after.st_uid == before.st_uid);
+    CHECK(after.st_gid == before.st_gid);
+    CHECK(after.st_mode == before.st_mode);
+    char note[8] = {};
+    CHECK((getxattr(path.c_str(), "user.note", note, sizeof note) == 4) == has_attributes);
+  }
 }
 
 TEST_CASE("a target that came into being meanwhile stays") {

@@ -91,12 +91,13 @@ Async<void> resize_raw(async::Loop& loop, const std::string& path, const NewSize
   co_return co_await opened.file->flush();
 }
 
-// The old file stays locked until the new one has its name.
+// The old file stays locked, by its successor, until that one has its name.
 Async<void> remake_fixed_vhd(async::Loop& loop, const std::string& path, uint64_t size_bytes,
                              Progress* progress) {
   using async::SystemFile;
-  CO_TRY_LET(auto file, SystemFile::open(loop, path, SystemFile::Access::read_write));
-  CO_TRY_LET(const auto target, NewFile::begin(loop, path, true));
+  CO_TRY_LET(const auto target, NewFile::begin_successor(loop, path));
+  const SystemFile::Options unlocked{.locking = SystemFile::Locking::none};
+  CO_TRY_LET(auto file, SystemFile::open(loop, path, SystemFile::Access::read_only, unlocked));
   CO_TRY_LET(libvhd::FixedCopy copy,
              co_await libvhd::copy_fixed(std::move(file), target->file(), size_bytes));
   std::vector<std::unique_ptr<disk::Layer>> layers;
@@ -107,6 +108,17 @@ Async<void> remake_fixed_vhd(async::Loop& loop, const std::string& path, uint64_
   CO_TRY(co_await transfer(source, *copy.writer, options, progress, report));
   CO_TRY(co_await copy.writer->finish());
   co_return co_await target->commit();
+}
+
+// Other names of a file that is made anew would keep the old disk.
+Result<void> check_names(const std::string& path) {
+  std::error_code ignored;
+  const uintmax_t count = std::filesystem::hard_link_count(path, ignored);
+  if (ignored || count == 1) return {};
+  return fail(Errc::unsupported,
+              fmt::format("{}: the file has {} names (hard links), and a fixed VHD of another size "
+                          "is made anew: it would have only this one",
+                          path, count));
 }
 
 }  // namespace
@@ -135,6 +147,7 @@ Async<void> check_resize(const std::string& path, Format format, disk::Layer& la
         fmt::format("{}: its parent's disk of {} bytes is larger than its own, and a VHD cannot "
                     "hide what would come to light",
                     path, size.parent_bytes));
+  if (size.size_bytes != old_bytes && is_fixed_vhd(format, layer)) CO_TRY(check_names(path));
   co_return co_await libvhd::check_resize(layer.file(), size.size_bytes);
 }
 

@@ -28,7 +28,8 @@ struct ResizeReport {
 // What the disk gets reads as zeroes: neither what lay there before, nor what a parent has there.
 // After a crash at any moment it has the old or the new size, and its content. raw, VHD and VHDX
 // are changed in place (libvhd/resize.h, vhdx/resize.h); a fixed VHD is made anew beside the old
-// one and then takes its name, sharing its content where the file system can. progress may be null.
+// one and then takes its name, sharing its content where the file system can. It keeps its owner,
+// its permissions and, where the system lets us, its extended attributes. progress may be null.
 //
 // An image that others have as their parent, as far as they can be known (known_children()), is
 // refused, and so is a differencing VHD: Windows opens a VHD only with a parent of its own size. A
@@ -36,8 +37,9 @@ struct ResizeReport {
 //
 // Errors, with nothing changed: invalid_argument (a size that the format cannot have; a smaller one
 // without shrink; known children); unsupported (another format, gzip, a device, a differencing VHD,
-// and what the formats refuse); busy; as Image::open(). Later: io, no_space; interrupted, of a
-// fixed VHD.
+// a fixed VHD whose file has several names, and what the formats refuse); permission, also of a
+// fixed VHD whose owner cannot be kept; busy; as Image::open(). Later: io, no_space; interrupted,
+// of a fixed VHD.
 Async<ResizeReport> resize(async::Loop& loop, const std::string& path, const ResizeOptions& options,
                            const OpenOptions& open_options, Progress* progress);
 

@@ -55,6 +55,9 @@ constexpr int calls_of_reader[] = {SYS_newfstatat, SYS_statx,      SYS_lseek,   
 constexpr int calls_of_writer[] = {SYS_ftruncate, SYS_fallocate, SYS_unlink,    SYS_unlinkat,
                                    SYS_rename,    SYS_renameat,  SYS_renameat2, SYS_linkat,
                                    SYS_faccessat, SYS_access,    SYS_faccessat2};
+// What a file has that takes another's place. Without capabilities an owner gives a file to groups
+// of its own only, and attributes give what modes do.
+constexpr int calls_of_successor[] = {SYS_fchown, SYS_flistxattr, SYS_fgetxattr, SYS_fsetxattr};
 
 constexpr int calls_of_server[] = {SYS_accept4, SYS_recvfrom, SYS_sendto};
 constexpr int calls_of_waiter_for_signals[] = {SYS_rt_sigtimedwait, SYS_rt_sigaction};
@@ -117,7 +120,7 @@ List list_of(ThreadKind kind) {
     case ThreadKind::processor:
       return {.calls = {calls_of_processor}, .requests = {requests_of_processor}};
     case ThreadKind::storage:
-      return {.calls = {calls_of_loop, calls_of_reader, calls_of_writer},
+      return {.calls = {calls_of_loop, calls_of_reader, calls_of_writer, calls_of_successor},
               .requests = {requests_of_storage},
               .files = Files::change};
     case ThreadKind::bus:

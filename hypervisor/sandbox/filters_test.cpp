@@ -104,6 +104,10 @@ TEST_CASE("files are opened by those that serve them") {
     CHECK(is_killed(kind, call(SYS_ftruncate, -1, 0)) != shortens);
     CHECK(is_killed(kind, call(SYS_renameat2, -1, "", -1, "", 0)) != writes);
     CHECK(is_killed(kind, call(SYS_fchmod, -1, 0644)) != writes);
+    CHECK(is_killed(kind, call(SYS_fchown, -1, 0, 0)) != writes);
+    CHECK(is_killed(kind, call(SYS_flistxattr, -1, nullptr, 0)) != writes);
+    CHECK(is_killed(kind, call(SYS_fgetxattr, -1, "user.x", nullptr, 0)) != writes);
+    CHECK(is_killed(kind, call(SYS_fsetxattr, -1, "user.x", "", 0, 0)) != writes);
     CHECK(is_killed(kind, call(SYS_fcntl, -1, F_OFD_SETLK, nullptr)) != reads);
     CHECK(is_killed(kind, call(SYS_prlimit64, 0, RLIMIT_NOFILE, nullptr, nullptr)) != reads);
   }

@@ -1,11 +1,16 @@
 """vhd convert: what arrives, what is refused, what is left behind."""
+import fcntl
 import gzip
 import os
 import resource
+import shutil
 import signal
+import struct
+import subprocess
+import time
 
 import pytest
-from conftest import (GIB, MIB, fingerprint, names_in, oracle, run, run_ok, unpack_sample,
+from conftest import (GIB, MIB, fingerprint, names_in, oracle, program, run, run_ok, unpack_sample,
                       write_raw)
 
 TARGETS = [("raw", ""), ("vhd", "subformat=fixed"), ("vhd", "subformat=dynamic"),
@@ -135,6 +140,66 @@ def test_a_target_that_exists_is_replaced_only_with_force(disk, tmp_path):
     assert target.read_bytes() == b"precious"
     run_ok("convert", "--force", "-O", "vhd", disk, target)
     assert run("compare", "-s", disk, target).code == 0
+
+
+@pytest.fixture(params=["a process's lock", "qemu-io"])
+def written(request, tmp_path):
+    """A file that somebody has open for writing, and who that is."""
+    target = write_raw(tmp_path / "target", MIB, [(0, 4096)])
+    if request.param == "a process's lock":
+        with open(target, "r+b") as file:
+            # struct flock: a read lock on the byte with which QEMU's writers say that nobody else may write.
+            fcntl.fcntl(file, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 201, 1, 0))
+            yield target, os.getpid()
+        return
+    if shutil.which("qemu-io") is None:
+        pytest.skip("qemu-io is not installed")
+    words = ["qemu-io", "-f", "raw", str(target)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as writer:
+        for _ in range(200):
+            if "in use by process" in run("hash", "-f", "raw", target).err:
+                break
+            time.sleep(0.05)
+        yield target, writer.pid
+        writer.stdin.close()
+
+
+@pytest.mark.parametrize("words", [["convert", "-O", "vhd", "disk.raw"], ["create", "-f", "vhd"]])
+def test_a_target_that_somebody_writes_is_not_replaced(words, written, disk, tmp_path):
+    target, process = written
+    before, names = fingerprint(target), names_in(tmp_path)
+    size = ["1M"] if words[0] == "create" else []
+    outcome = run(words[0], "--force", *words[1:], target, *size, cwd=tmp_path)
+    assert outcome.code == 1 and f"{target}: in use by process {process} " in outcome.err
+    assert fingerprint(target) == before
+    assert names_in(tmp_path) == names
+
+
+def test_a_replaced_target_keeps_its_owner_where_that_is_allowed(disk, tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("only root has files of several owners")
+    target = tmp_path / "target"
+    for prefix, owner in (([], (1234, 1235)), (["setpriv", "--bounding-set", "-chown"], (0, 0))):
+        target.write_bytes(b"precious")
+        os.chown(target, 1234, 1235)
+        os.chmod(target, 0o640)
+        outcome = subprocess.run([*prefix, program("vhd"), "convert", "--force", "-O", "vhd", str(disk), str(target)],
+                                 check=False)
+        status = target.stat()
+        assert (outcome.returncode, status.st_uid, status.st_gid, status.st_mode & 0o7777) == (0, *owner, 0o640)
+        assert run("compare", "-s", disk, target).code == 0
+
+
+def test_a_target_that_cannot_be_written_is_replaced_all_the_same(disk, tmp_path):
+    target, other_name = tmp_path / "target", tmp_path / "other-name"
+    target.write_bytes(b"precious")
+    other_name.hardlink_to(target)
+    os.chmod(target, 0o400)
+    words = [program("vhd"), "convert", "--force", "-O", "vhd", str(disk), str(target)]
+    bound = ["setpriv", "--bounding-set", "-dac_override"] if os.geteuid() == 0 else []
+    assert subprocess.run([*bound, *words], check=False).returncode == 0
+    assert run("compare", "-s", disk, target).code == 0
+    assert other_name.read_bytes() == b"precious"
 
 
 def test_a_source_is_never_the_target(disk, tmp_path):

@@ -3,6 +3,7 @@ import os
 import random
 import shutil
 import signal
+import struct
 import subprocess
 
 import pytest
@@ -149,6 +150,53 @@ def test_a_differencing_vhd_keeps_its_parents_size(tmp_path):
     outcome = run("resize", child, "12M")
     assert outcome.code == 1 and "a differencing VHD has its parent's size" in outcome.err
     assert fingerprint(child) == mark
+
+
+@pytest.fixture
+def fixed(tmp_path):
+    """A fixed VHD of another user's."""
+    if os.geteuid() != 0:
+        pytest.skip("only root has files of several owners")
+    image = tmp_path / "disk.vhd"
+    run_ok("create", "-q", "-f", "vhd", "-o", "subformat=fixed", image, "8M")
+    os.chown(image, 1234, 1235)
+    os.chmod(image, 0o660)
+    return image
+
+
+# acl(5) as Linux stores it: version 2, then tag, rights and user of each entry.
+ACCESS_LIST = struct.pack("<I" + "HHI" * 5, 2, 1, 6, 0xffffffff, 2, 6, 1236, 4, 4, 0xffffffff, 16, 6, 0xffffffff,
+                          32, 0, 0xffffffff)
+
+
+def test_a_fixed_vhd_made_anew_is_still_its_owners(fixed):
+    kept = {"user.note": b"kept", "system.posix_acl_access": ACCESS_LIST}
+    for name, value in list(kept.items()):
+        try:
+            os.setxattr(fixed, name, value)
+        except OSError:  # a file system without them
+            del kept[name]
+    before = fixed.stat()
+    for size in ("20M", "4M"):
+        run_ok("resize", "-q", "--shrink", fixed, size)
+        after = fixed.stat()
+        assert (after.st_uid, after.st_gid, after.st_mode) == (1234, 1235, before.st_mode)
+        assert {name: os.getxattr(fixed, name) for name in kept} == kept
+
+
+def test_a_fixed_vhd_whose_owner_or_names_cannot_be_kept_stays(fixed, tmp_path):
+    before = fingerprint(fixed)
+    words = ["setpriv", "--bounding-set", "-chown", program("vhd"), "resize", str(fixed), "20M"]
+    refused = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert f"{fixed}: giving its owner to the file that takes its place: Operation not permitted" in refused.stderr
+    assert (fingerprint(fixed), names_in(tmp_path)) == (before, ["disk.vhd"])
+
+    (tmp_path / "other-name").hardlink_to(fixed)
+    outcome = run("resize", fixed, "20M")
+    assert outcome.code == 1 and "the file has 2 names (hard links)" in outcome.err
+    assert (fingerprint(fixed), names_in(tmp_path)) == (before, ["disk.vhd", "other-name"])
+    run_ok("resize", fixed, "8M")  # which it has
 
 
 def test_a_footer_that_lies_at_the_new_end_of_a_raw_disk(tmp_path):
