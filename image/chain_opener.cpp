@@ -113,7 +113,7 @@ Async<void> ChainOpener::open_parent() {
 }
 
 std::vector<std::string> ChainOpener::candidates() const {
-  if (layers_.size() == 1 && options_.parent_path) return {*options_.parent_path};
+  if (is_told_parent()) return {*options_.parent_path};
   return parent_candidates(child_path(), reference(), options_.path_mappings);
 }
 
@@ -127,8 +127,14 @@ Async<ChainOpener::Attempt> ChainOpener::try_candidate(const std::string& candid
                                   reference().format);
     if (!format) co_return attempt;
   }
-  FileOptions file_options{
-      .format = format, .force_share = options_.force_share, .direct = options_.direct};
+  // Before it is opened: the chain's own locks would keep us out.
+  const std::optional<FileIdentity> identity = identity_at(candidate);
+  const auto met = identity ? depth_of_file_.find(*identity) : depth_of_file_.end();
+  if (met != depth_of_file_.end()) co_return meet_again(candidate, met->second);
+  FileOptions file_options{.format = format,
+                           .force_share = options_.force_share,
+                           .direct = options_.direct,
+                           .refuse_gzip = is_searched_for()};
   auto opened = co_await open_file(loop_, candidate, file_options);
   // A whole fixed VHD whose guest has written another format's header to its head.
   if (!opened && opened.error().code == Errc::invalid_argument &&
@@ -142,8 +148,6 @@ Async<ChainOpener::Attempt> ChainOpener::try_candidate(const std::string& candid
     attempt.message = std::move(opened.error().message);
     co_return attempt;
   }
-  const auto met = depth_of_file_.find(opened->identity);
-  if (met != depth_of_file_.end()) co_return meet_again(candidate, met->second);
   const LayerOptions layer_options{.ignore_log = options_.ignore_log};
   auto layer = co_await open_layer(std::move(opened->file), opened->format, layer_options);
   if (!layer) {

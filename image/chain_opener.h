@@ -49,6 +49,10 @@ class ChainOpener {
   void end_broken(Attempt attempt, std::vector<std::string> tried);
   std::string where_it_was_looked_for(const std::vector<std::string>& tried) const;
 
+  // Whether the user said where the next parent is.
+  bool is_told_parent() const { return layers_.size() == 1 && options_.parent_path.has_value(); }
+  // Whether anything may lie where it is looked for; a qcow2 image says which file it means.
+  bool is_searched_for() const { return !is_told_parent() && !reference().identities.empty(); }
   const disk::Layer& child() const { return *layers_.back(); }
   const disk::ParentReference& reference() const { return *child().parent(); }
   const std::string& child_path() const { return links_.back().path; }

@@ -225,6 +225,9 @@ TEST_CASE("what lies where the parent should be and is not it") {
        LinkVerdict::unreadable, Errc::io},
       {"text", [](const std::string& path) { std::ofstream(path) << "root:x:0:0"; },
        LinkVerdict::wrong_identity, Errc::wrong_parent},
+      {"what may unpack to anything",
+       [](const std::string& path) { std::ofstream(path) << "\x1f\x8b\x08"; },
+       LinkVerdict::unreadable, Errc::unsupported},
       {"a damaged VHDX", [](const std::string& path) { std::ofstream(path) << "vhdxfile"; },
        LinkVerdict::unreadable, Errc::corrupt},
   };
@@ -298,6 +301,11 @@ TEST_CASE("a child that names itself, and two that name each other") {
     CHECK(place.last_link("a").verdict == LinkVerdict::cycle);
     fs::create_symlink("a", place.path("another-name"));
     CHECK(place.last_link("another-name").verdict == LinkVerdict::cycle);
+
+    // The chain's own lock is nobody else's.
+    const OpenOptions writable{.writable = true};
+    REQUIRE_FAILS(Errc::corrupt, "is in the chain already", place.open("base", writable));
+    REQUIRE_FAILS(Errc::corrupt, "is in the chain already", place.open("a", writable));
   }
 }
 
@@ -309,6 +317,8 @@ TEST_CASE("a lost parent with its child's name is no cycle") {
     place.make("disk", place.child_options("bases/disk", id_b));
     fs::remove(place.path("bases/disk"));
     CHECK(place.last_link("disk").verdict == LinkVerdict::wrong_identity);
+    const OpenOptions writable{.writable = true};
+    CHECK(place.last_link("disk", writable).verdict == LinkVerdict::wrong_identity);
   }
 }
 

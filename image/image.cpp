@@ -27,6 +27,13 @@ std::string_view verdict_name(LinkVerdict verdict) {
   __builtin_unreachable();
 }
 
+std::optional<FileIdentity> identity_at(const std::string& path) {
+  struct stat status;
+  if (stat(path.c_str(), &status) != 0) return std::nullopt;
+  if (S_ISBLK(status.st_mode)) return FileIdentity(status.st_rdev, 0);
+  return FileIdentity(status.st_dev, status.st_ino);
+}
+
 Image::Image(std::vector<ChainLink> links, std::vector<std::unique_ptr<disk::Layer>> layers)
     : links_(std::move(links)), disk_(std::make_unique<disk::LayeredDisk>(std::move(layers))) {}
 
@@ -65,11 +72,8 @@ std::vector<std::string> Image::warnings() const {
 }
 
 bool Image::contains_file(const std::string& path) const {
-  struct stat status;
-  if (stat(path.c_str(), &status) != 0) return false;
-  const FileIdentity asked = S_ISBLK(status.st_mode) ? FileIdentity(status.st_rdev, 0)
-                                                     : FileIdentity(status.st_dev, status.st_ino);
-  return std::ranges::find(links_, asked, &ChainLink::identity) != links_.end();
+  const std::optional<FileIdentity> asked = identity_at(path);
+  return asked && std::ranges::find(links_, asked, &ChainLink::identity) != links_.end();
 }
 
 }  // namespace vhdkit::image

@@ -52,6 +52,8 @@ std::string_view verdict_name(LinkVerdict verdict);
 
 // Device and inode, as async::SystemFile::identity() gives them.
 using FileIdentity = std::pair<uint64_t, uint64_t>;
+// Of what the path leads to; nothing where that cannot be told.
+std::optional<FileIdentity> identity_at(const std::string& path);
 
 struct ChainLink {
   std::string path;                      // as opened, or the first path tried where it is missing

@@ -41,9 +41,10 @@ Async<OpenedFile> open_file(async::Loop& loop, const std::string& path, FileOpti
   auto probed = co_await probe(*opened.file);
   if (!probed && !format) co_return std::unexpected(std::move(probed).error());
   if (probed && probed->gzip) {
+    if (options.refuse_gzip)
+      co_return fail(Errc::unsupported, path + ": is a gzip file, which is not unpacked here");
     if (options.writable)
       co_return fail(Errc::unsupported, path + ": what is in a gzip file cannot be written");
-    if (options.refuse_gzip) co_return fail(Errc::unsupported, path + ": is a gzip file");
     CO_TRY(co_await unpack(opened, format));
     co_return std::move(opened);
   }

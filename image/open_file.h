@@ -25,14 +25,15 @@ struct FileOptions {
   bool writable = false;
   bool force_share = false;  // no locks
   bool direct = false;       // past the page cache
-  bool refuse_gzip = false;  // unpacking takes long: for who wants nothing from a gzip file
+  bool refuse_gzip = false;  // nobody named the file: it may unpack to anything, for as long
 };
 
 // Opens the file and finds its format, unless it is given. A gzip file is unpacked
 // while it is read, unless it is said to be raw: then its bytes are taken as they lie there. A file
 // that is raw for want of anything else, and is opened for writing, stays so (GuessedRawFile).
-// Errors: not_found, permission, unsupported (no regular file or block device), io; as probe()
-// and open_gzip_file(); for writing also busy, and unsupported for gzip, as where that is refused.
+// While a holder of locks is waited for, the loop goes on (SystemFile::open_async()).
+// Errors: not_found, permission, unsupported (no regular file or block device), busy, io; as
+// probe() and open_gzip_file(); unsupported for gzip, for writing or where it is refused.
 Async<OpenedFile> open_file(async::Loop& loop, const std::string& path, FileOptions options);
 
 struct LayerOptions {
