@@ -18,6 +18,10 @@ Result<bool> has_holes(File& file) {
   return file.size_bytes() > 0 && (!first || first->length < file.size_bytes());
 }
 
+uint64_t parent_bytes(disk::LayeredDisk& chain) {
+  return chain.layer_count() > 1 ? chain.layer(1).geometry().size_bytes : 0;
+}
+
 ImageFacts facts_of(Image& image, const OpenedFile& opened, bool is_sparse) {
   disk::Layer& layer = image.disk().layer(0);
   const disk::Description description = layer.describe();
@@ -30,6 +34,7 @@ ImageFacts facts_of(Image& image, const OpenedFile& opened, bool is_sparse) {
           .physical_sector_bytes = layer.geometry().physical_sector_bytes,
           .log_is_dirty = description.text("log-state") == "dirty",
           .has_file_holes = is_sparse,
+          .parent_bytes = parent_bytes(image.disk()),
           .creator_host_os = description.text("creator-host-os"),
           .creator_application = description.text("creator-application"),
           .file_name = std::filesystem::path(image.path()).filename().string()};

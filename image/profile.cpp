@@ -29,6 +29,9 @@ bool is_fixed(Facts facts) { return facts.subformat == Subformat::fixed; }
 bool is_differencing(Facts facts) { return facts.subformat == Subformat::differencing; }
 bool is_sparse(Facts facts) { return facts.has_file_holes; }
 bool has_blocks_of_2_mib(Facts facts) { return facts.block_bytes == 2 * MiB; }
+bool has_parents_size(Facts facts) {
+  return facts.parent_bytes == 0 || facts.parent_bytes == facts.disk_bytes;
+}
 bool is_beyond_2040_gib(Facts facts) { return is_vhd(facts) && facts.disk_bytes > 2040 * GiB; }
 
 // Virtual PC's creators, whose readers take the size from the geometry.
@@ -117,6 +120,10 @@ constexpr Rule rules[] = {
      },
      disk_size_of,
      "Hyper-V takes VHD up to 2040 GiB and VHDX up to 64 TiB (PowerShell documentation, New-VHD)"},
+    {Profile::hyperv, Severity::corruption, "hyperv-parent-size", "disk size",
+     [](Facts facts) { return is_vhd(facts) && !has_parents_size(facts); }, disk_size_of,
+     "Windows opens a differencing VHD only with a parent of its own size, else 0xC03A0017 "
+     "(learn.microsoft.com, \"Avoid expansion if you're snap-happy\")"},
     {Profile::hyperv, Severity::warning, "hyperv-block-size", "block size",
      [](Facts facts) { return is_vhd(facts) && !is_fixed(facts) && !has_blocks_of_2_mib(facts); },
      block_size_of, "Microsoft's VHD parser uses blocks of 2 MiB only (makevhdx, README)"},

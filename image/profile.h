@@ -31,6 +31,7 @@ struct ImageFacts {
   uint32_t physical_sector_bytes;
   bool log_is_dirty;                // VHDX
   bool has_file_holes;              // the file itself is sparse
+  uint64_t parent_bytes = 0;        // of the parent's disk; 0: none, or none was found
   std::string creator_host_os;      // VHD: "Wi2k"; empty otherwise
   std::string creator_application;  // VHD: "win ", "qem2", …; empty otherwise
   std::string file_name;

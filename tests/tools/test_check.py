@@ -82,6 +82,22 @@ def test_profiles_say_what_another_program_refuses(disk, tmp_path):
     assert azure.stat().st_size == 30 * MIB + 512
 
 
+def test_windows_wants_a_vhd_child_of_its_parents_size(tmp_path):
+    parent = tmp_path / "parent.vhd"
+    run_ok("create", "-f", "vhd", parent, "10M")
+    for size, code in (("10M", 0), ("20M", 2)):
+        child = tmp_path / f"child-{size}.vhd"
+        run_ok("create", "-f", "vhd", "-b", parent, child, size)
+        outcome = run("check", "--profile", "hyperv", "--output=json", child)
+        found = [finding["code"] for finding in outcome.json()["findings"]]
+        assert ("hyperv-parent-size" in found) == (code == 2), found
+        assert outcome.code == code, found
+    larger = tmp_path / "child.vhdx"
+    run_ok("create", "-f", "vhdx", tmp_path / "parent.vhdx", "10M")
+    run_ok("create", "-f", "vhdx", "-b", tmp_path / "parent.vhdx", larger, "20M")
+    assert "hyperv-parent-size" not in run("check", "--profile", "hyperv", larger).out
+
+
 @pytest.mark.parametrize("kind, offset, length", [
     ("vhdx", 64 << 10, 512), ("vhdx", 128 << 10, 512), ("vhdx", 192 << 10, 512),
     ("vhdx", 256 << 10, 512), ("vhd", 0, 512), ("vhd", -512, 512)])
