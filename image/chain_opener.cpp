@@ -47,11 +47,12 @@ std::string text_of(const std::vector<Guid>& identities) {
 
 Async<void> ChainOpener::run(const std::string& path) {
   CO_TRY(co_await open_first(path));
+  CO_TRY(refuse_needless_parent());
   if (!options_.open_parents) co_return Result<void>();
   while (links_.back().verdict == LinkVerdict::ok && child().parent() != nullptr) {
     CO_TRY(co_await open_parent());
   }
-  co_return Result<void>();
+  co_return refuse_needless_parent();
 }
 
 Async<void> ChainOpener::open_first(const std::string& path) {
@@ -67,14 +68,18 @@ Async<void> ChainOpener::open_first(const std::string& path) {
                                    .writable = options_.writable,
                                    .keep_identity = options_.keep_identity};
   CO_TRY_LET(auto layer, co_await open_layer(std::move(opened.file), opened.format, layer_options));
-  if (options_.parent_path && layer->parent() == nullptr)
-    co_return fail(Errc::invalid_argument,
-                   fmt::format("{}: has no parent, but {} was given as its parent", path,
-                               *options_.parent_path));
   links_.emplace_back().tried.push_back(path);
   accept(path, opened, std::move(layer));
   if (options_.writable && !options_.keep_identity) co_return co_await warn_of_children();
   co_return Result<void>();
+}
+
+Result<void> ChainOpener::refuse_needless_parent() const {
+  const std::optional<std::string> given = given_parent();
+  if (!given || child().parent() != nullptr) return {};
+  return fail(
+      Errc::invalid_argument,
+      fmt::format("{}: has no parent, but {} was given as its parent", child_path(), *given));
 }
 
 Async<void> ChainOpener::warn_of_children() {
@@ -112,8 +117,14 @@ Async<void> ChainOpener::open_parent() {
   co_return Result<void>();
 }
 
+std::optional<std::string> ChainOpener::given_parent() const {
+  if (layers_.size() == 1) return options_.parent_path;
+  if (layers_.size() == 2) return options_.grandparent_path;
+  return std::nullopt;
+}
+
 std::vector<std::string> ChainOpener::candidates() const {
-  if (is_told_parent()) return {*options_.parent_path};
+  if (const std::optional<std::string> given = given_parent()) return {*given};
   return parent_candidates(child_path(), reference(), options_.path_mappings);
 }
 

@@ -18,8 +18,8 @@ class ChainOpener {
   // Both outlive it.
   ChainOpener(async::Loop& loop, const OpenOptions& options) : loop_(loop), options_(options) {}
 
-  // Fails only where the first image cannot be opened; else the last of links() says how the chain
-  // ends.
+  // Fails only where the first image cannot be opened, or where a parent was given for an image
+  // that has none; else the last of links() says how the chain ends.
   Async<void> run(const std::string& path);
 
   const std::vector<ChainLink>& links() const { return links_; }
@@ -40,6 +40,8 @@ class ChainOpener {
   Async<void> warn_of_children();
   Async<void> open_parent();
   Async<Attempt> try_candidate(const std::string& candidate);
+  std::optional<std::string> given_parent() const;  // of the last image so far
+  Result<void> refuse_needless_parent() const;
   std::vector<std::string> candidates() const;
   Attempt meet_again(const std::string& candidate, size_t depth) const;
   Attempt compare_with_reference(const std::string& candidate, const disk::Layer& parent) const;
@@ -50,9 +52,8 @@ class ChainOpener {
   std::string where_it_was_looked_for(const std::vector<std::string>& tried) const;
 
   // Whether the user said where the next parent is.
-  bool is_told_parent() const { return layers_.size() == 1 && options_.parent_path.has_value(); }
   // Whether anything may lie where it is looked for; a qcow2 image says which file it means.
-  bool is_searched_for() const { return !is_told_parent() && !reference().identities.empty(); }
+  bool is_searched_for() const { return !given_parent() && !reference().identities.empty(); }
   const disk::Layer& child() const { return *layers_.back(); }
   const disk::ParentReference& reference() const { return *child().parent(); }
   const std::string& child_path() const { return links_.back().path; }

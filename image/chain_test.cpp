@@ -204,6 +204,32 @@ TEST_CASE("--parent is taken at its word, but must prove itself") {
   }
 }
 
+TEST_CASE("the parent's own parent is taken at its word too, and must prove itself") {
+  const Guid id_c = Guid::literal("cccccccc-0000-4000-8000-000000000003");
+  for (const Format format : formats) {
+    Place place(format);
+    place.make_pair();
+    place.make("grandchild", place.child_options("child", id_c));
+    place.make("stranger", place.options(id_b));
+    fs::create_directory(place.path("elsewhere"));
+    fs::rename(place.path("base"), place.path("elsewhere/other"));
+    OpenOptions options;
+    REQUIRE_FAILS(Errc::not_found, "its parent was not found", place.open("grandchild", options));
+    options.grandparent_path = place.path("elsewhere/other");
+    const auto image = place.open("grandchild", options);
+    REQUIRE_OK(image);
+    CHECK((*image)->links().size() == 3);
+    CHECK(place.byte_at(**image, 0) == 1);
+    CHECK(place.byte_at(**image, 2 * MiB) == 2);
+
+    options.grandparent_path = place.path("stranger");
+    REQUIRE_FAILS(Errc::wrong_parent, "/child: its parent: ", place.open("grandchild", options));
+    options.parent_path = place.path("elsewhere/other");
+    REQUIRE_FAILS(Errc::invalid_argument, "/other: has no parent, but",
+                  place.open("child", options));
+  }
+}
+
 TEST_CASE("what lies where the parent should be and is not it") {
   struct Case {
     const char* name;

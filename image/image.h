@@ -27,6 +27,7 @@ struct OpenOptions {
   std::vector<PathMapping> path_mappings;
   // The first image's parent, whatever its locators say; it must still prove itself.
   std::optional<std::string> parent_path;
+  std::optional<std::string> grandparent_path;  // the same for the parent's own parent
   bool ignore_log = false;  // VHDX: serve the file as it is, without its log (forensics only)
   // The first image can be written; its parents never are. Its file is changed by that already
   // where a log must be replayed or a damaged copy of a structure repaired.
@@ -75,9 +76,10 @@ class Image {
   // Nothing is ever written, unless the options say so. Parents are looked for, in this order: each
   // relative path beside the child; the file name of each path in the child's own folder; absolute
   // and volume paths through path_mappings. For the first image, parent_path stands in place of all
-  // that. Errors: not_found (also a missing parent, naming the child and the paths tried),
-  // wrong_parent, corrupt (also a cycle), unsupported (also more than max_chain_length images),
-  // permission, io; a parent that is there and cannot be opened gives its own error's code.
+  // that, and grandparent_path for its parent. Errors: not_found (also a missing parent, naming the
+  // child and the paths tried), wrong_parent, corrupt (also a cycle), unsupported (also more than
+  // max_chain_length images), permission, io; a parent that is there and cannot be opened gives its
+  // own error's code.
   static Async<std::unique_ptr<Image>> open(async::Loop& loop, const std::string& path,
                                             const OpenOptions& options);
 
@@ -87,7 +89,7 @@ class Image {
   // folder that are children of this one are among the warnings.
 
   // As open(), but a chain that breaks is no error: its last link says why. Fails only where the
-  // first image itself cannot be opened.
+  // first image itself cannot be opened, or where a parent was given for an image that has none.
   static Async<std::unique_ptr<Image>> inspect(async::Loop& loop, const std::string& path,
                                                const OpenOptions& options);
 

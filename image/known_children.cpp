@@ -1,12 +1,11 @@
 #include "image/known_children.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <filesystem>
 #include <optional>
 #include <set>
 
+#include "image/image.h"
 #include "image/open_file.h"
 #include "image/parent_search.h"
 
@@ -16,12 +15,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t max_files = 1000;
-
-std::optional<FileIdentity> identity_of(const std::string& path) {
-  struct stat status;
-  if (stat(path.c_str(), &status) != 0) return std::nullopt;
-  return FileIdentity(status.st_dev, status.st_ino);
-}
 
 bool has_image_name(const fs::path& path) {
   std::string end = path.extension().string();
@@ -49,9 +42,9 @@ std::vector<std::string> neighbours(const std::string& path) {
     return !fs::is_symlink(one, ignored);
   });
   std::set<FileIdentity> seen;
-  if (const auto own = identity_of(path)) seen.insert(*own);
+  if (const auto own = identity_at(path)) seen.insert(*own);
   std::erase_if(found, [&seen](const std::string& one) {
-    const auto identity = identity_of(one);
+    const auto identity = identity_at(one);
     return !identity || !seen.insert(*identity).second;
   });
   std::ranges::sort(found);

@@ -86,9 +86,12 @@ Result<void> check_formats(Image& chain, size_t target) {
 }
 
 // By the format that it has in the chain: the content may put another one's header to a fixed VHD's
-// head.
+// head. And with the parent that it has there, which only the caller may have known.
 OpenOptions options_for_target(Image& chain, size_t target, const OpenOptions& open_options) {
-  return {.format = chain.links()[target].format, .path_mappings = open_options.path_mappings};
+  OpenOptions options{.format = chain.links()[target].format,
+                      .path_mappings = open_options.path_mappings};
+  if (target + 1 < chain.links().size()) options.parent_path = chain.links()[target + 1].path;
+  return options;
 }
 
 // Whether a merge that was broken off has put all of it into the target already. Then whoever else
