@@ -200,6 +200,8 @@ Result<void> Mount::settle() {
   plan_.inner = only_file_system_ || plan_.partition.has_value();
   TRY_LET(plan_.image_path, absolute(image_));
   TRY_LET(plan_.mount_point, absolute(mount_point_));
+  for (image::PathMapping& mapping : plan_.open.path_mappings)
+    mapping.native = tools::absolute_path(mapping.native);
   if (plan_.open.parent_path) {
     TRY_LET(plan_.open.parent_path, absolute(*plan_.open.parent_path));
   }

@@ -152,14 +152,19 @@ Async<void> Mounting::open_layers() {
     image::OpenOptions options = plan_.open;
     options.format = std::nullopt;
     options.parent_path = std::nullopt;
+    if (depth + 1 < links.size()) options.parent_path = links[depth + 1].path;
     CO_TRY_LET(auto layer, co_await image::Image::open(loop_, links[depth].path, options));
     layers_.push_back(std::move(layer));
   }
   co_return Result<void>();
 }
 
-// Flushes even where the kernel did not ask for it.
+// Flushes even where the kernel did not ask for it. What is read of the layers must not be locked
+// when an overlay is put into one of them.
 Async<void> Mounting::close() {
+  files_.reset();
+  disks_.clear();
+  layers_.clear();
   Result<void> closed;
   if (!is_read_only()) closed = co_await image().disk().close();
   if (!overlay_) co_return closed;
@@ -235,7 +240,7 @@ void Mounting::look_for_partitions() {
     if (!done) return give_up(done.error());
     show_partitions();
     if (plan_.inner) return mount_inside();
-    background_.done(0);
+    become_usable();
   });
 }
 
@@ -264,8 +269,13 @@ void Mounting::mount_inside() {
         session_->set_inner(plan_.mount_point);
         // Whoever unmounts the inner one closes the file, and that ends all of it.
         session_->set_end_condition([this] { return files_->open_count(*inner_file_) == 0; });
-        background_.done(0);
+        become_usable();
       });
+}
+
+void Mounting::become_usable() {
+  if (overlay_) overlay_->begin_use();
+  background_.done(0);
 }
 
 void Mounting::give_up(const Error& error) {

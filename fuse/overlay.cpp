@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -11,56 +12,104 @@
 #include "tools/options.h"
 
 namespace vhdkit::fuse {
+namespace {
+
+// Files that are made meanwhile are, from their first moment, for those only whom this mode lets.
+class LimitedMode {
+ public:
+  explicit LimitedMode(mode_t mode) : before_(umask(0777)) { umask(before_ | (~mode & 0777)); }
+  ~LimitedMode() { umask(before_); }
+  LimitedMode(const LimitedMode&) = delete;
+  LimitedMode& operator=(const LimitedMode&) = delete;
+
+ private:
+  mode_t before_;
+};
+
+// The owner writes it, whatever the image allows.
+mode_t mode_of_overlay(const std::string& image_path, bool is_temporary) {
+  struct stat image;
+  if (is_temporary || stat(image_path.c_str(), &image) != 0) return 0600;
+  return 0600 | (image.st_mode & 077);
+}
+
+std::string temporary_path() {
+  return fmt::format("{}/vhd-mount-{}.overlay", tools::absolute_path(tools::default_spool_folder()),
+                     Guid::random().to_string());
+}
+
+}  // namespace
+
+Overlay::Overlay(async::Loop& loop, std::string image_path, const OverlayOptions& options,
+                 const image::OpenOptions& open_options)
+    : loop_(loop),
+      image_path_(std::move(image_path)),
+      path_(options.path.empty() ? temporary_path() : options.path),
+      is_temporary_(options.path.empty()),
+      end_(options.end),
+      open_options_(open_options) {}
+
+Overlay::~Overlay() {
+  // Before its lock is given up.
+  if (is_new_ && !is_used_ && !path_.empty()) unlink(path_.c_str());
+}
 
 Async<std::unique_ptr<Overlay>> Overlay::open(async::Loop& loop, const std::string& image_path,
                                               const OverlayOptions& options,
                                               const image::OpenOptions& open_options) {
-  const bool is_temporary = options.path.empty();
-  std::string path = options.path;
-  if (is_temporary)
-    path = fmt::format("{}/vhd-mount-{}.overlay", tools::default_spool_folder(),
-                       Guid::random().to_string());
-  std::unique_ptr<Overlay> overlay(new Overlay(loop, path, options.end, open_options));
+  std::unique_ptr<Overlay> overlay(new Overlay(loop, image_path, options, open_options));
   std::error_code ignored;
-  if (!std::filesystem::exists(path, ignored)) CO_TRY(co_await overlay->make(image_path));
-  CO_TRY(co_await overlay->open(image_path));
-  if (is_temporary && options.end == OverlayEnd::discard) {
+  if (!std::filesystem::exists(overlay->path_, ignored)) CO_TRY(co_await overlay->make());
+  CO_TRY(co_await overlay->open());
+  if (overlay->is_temporary_ && options.end == OverlayEnd::discard) {
     // Nobody else needs its name, and it goes away with this process.
-    unlink(path.c_str());
+    unlink(overlay->path_.c_str());
     overlay->path_.clear();
   }
   co_return std::move(overlay);
 }
 
-Async<void> Overlay::make(const std::string& image_path) {
+Async<void> Overlay::make() {
   image::CreateOptions options;
   {
     image::OpenOptions reading = open_options_;
     reading.writable = false;
-    CO_TRY_LET(const auto parent, co_await image::Image::open(loop_, image_path, reading));
+    CO_TRY_LET(const auto parent, co_await image::Image::open(loop_, image_path_, reading));
     options.format = parent->format();
     options.block_size_bytes = parent->disk().layer(0).block_size_bytes();
   }
-  options.parent_path = image_path;
-  co_return co_await image::create(loop_, path_, options, open_options_, false);
+  options.parent_path = image_path_;
+  const LimitedMode limited(mode_of_overlay(image_path_, is_temporary_));
+  CO_TRY(co_await image::create(loop_, path_, options, open_options_, false));
+  is_new_ = true;
+  co_return Result<void>();
 }
 
-Async<void> Overlay::open(const std::string& image_path) {
+// What the user says of the image is said of the overlay's parent here.
+image::OpenOptions Overlay::chain_options() const {
   image::OpenOptions options = open_options_;
   options.format = std::nullopt;
-  options.parent_path = image_path;
+  options.parent_path = image_path_;
+  options.grandparent_path = open_options_.parent_path;
+  return options;
+}
+
+Async<void> Overlay::open() {
+  image::OpenOptions options = chain_options();
   options.writable = true;
   auto opened = co_await image::Image::open(loop_, path_, options);
+  // Somebody else has found it meanwhile.
+  if (!opened && opened.error().code == Errc::busy) is_new_ = false;
   CO_TRY_LET(image_, with_context(std::move(opened), "the overlay"));
   co_return Result<void>();
 }
 
 Async<void> Overlay::finish() {
+  if (!is_used_) co_return Result<void>();
   image_.reset();
   if (path_.empty() || end_ == OverlayEnd::keep) co_return Result<void>();
   if (end_ == OverlayEnd::commit) {
-    image::OpenOptions options;
-    options.path_mappings = open_options_.path_mappings;
+    const image::OpenOptions options = chain_options();
     const image::MergeOptions merge_options;
     auto merged = co_await image::merge(loop_, path_, merge_options, options, nullptr);
     if (merged) co_return Result<void>();

@@ -23,29 +23,41 @@ struct OverlayOptions {
 class Overlay {
  public:
   // Makes the child, or opens the one that is there already, which must have the image as its
-  // parent. image_path: absolute. Errors: invalid_argument (a child of another image; a format that
-  // has no children); exists; and as image::create() and image::Image::open().
+  // parent. A new one is readable for those who may read the image, at most; a temporary one for
+  // its owner. image_path: absolute; open_options: of the image. Errors: invalid_argument (a child
+  // of another image; a format that has no children); exists; and as image::create() and
+  // image::Image::open().
   static Async<std::unique_ptr<Overlay>> open(async::Loop& loop, const std::string& image_path,
                                               const OverlayOptions& options,
                                               const image::OpenOptions& open_options);
-  // What was not finished stays as it is.
-  ~Overlay() = default;
+  // A child that was made here and never used is removed; else what was not finished stays as it
+  // is.
+  ~Overlay();
+  Overlay(const Overlay&) = delete;
+  Overlay& operator=(const Overlay&) = delete;
 
   image::Image& image() { return *image_; }
-  // After the disk was closed: does what was asked for at the end. Errors: as image::merge(); then
-  // the child is still there, and says so.
+  // From now on somebody may have written.
+  void begin_use() { is_used_ = true; }
+  // After the disk was closed: does what was asked for at the end; nothing where it was not used.
+  // Errors: as image::merge(); then the child is still there, and says so.
   Async<void> finish();
 
  private:
-  Overlay(async::Loop& loop, std::string path, OverlayEnd end, const image::OpenOptions& options)
-      : loop_(loop), path_(std::move(path)), end_(end), open_options_(options) {}
-  Async<void> make(const std::string& image_path);
-  Async<void> open(const std::string& image_path);
+  Overlay(async::Loop& loop, std::string image_path, const OverlayOptions& options,
+          const image::OpenOptions& open_options);
+  Async<void> make();
+  Async<void> open();
+  image::OpenOptions chain_options() const;
 
   async::Loop& loop_;
+  std::string image_path_;
   std::string path_;  // empty: removed already
+  bool is_temporary_;
   OverlayEnd end_;
-  image::OpenOptions open_options_;
+  image::OpenOptions open_options_;  // of the image below
+  bool is_new_ = false;
+  bool is_used_ = false;
   std::unique_ptr<image::Image> image_;
 };
 
