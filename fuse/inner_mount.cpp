@@ -1,12 +1,16 @@
 #include "fuse/inner_mount.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <string_view>
 
 #include "fuse/programs.h"
+#include "support/descriptor.h"
 
 namespace vhdkit::fuse {
 namespace {
@@ -40,6 +44,23 @@ Result<void> mount_by_driver(const InnerMount& inner) {
   return run_program({program, "-o", options, inner.file, inner.mount_point});
 }
 
+Descriptor open_root(const std::string& mount_point) {
+  return Descriptor(open(mount_point.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+}
+
+// XFS's FSOP_GOINGDOWN, which ext4, f2fs and others have taken over; 0 is its default, which writes
+// everything as for a snapshot before it lets all else fail.
+constexpr unsigned long shut_down = _IOR('X', 125, uint32_t);
+constexpr uint32_t after_writing = 0;
+
+// Read-only is as good as unmounted, but not possible while a file is open for writing.
+bool close_to_writers(const std::string& mount_point) {
+  if (mount(nullptr, mount_point.c_str(), nullptr, MS_REMOUNT | MS_RDONLY, nullptr) == 0)
+    return true;
+  const Descriptor root = open_root(mount_point);
+  return root.is_open() && ioctl(root.number(), shut_down, &after_writing) == 0;
+}
+
 std::string name_of(unsigned partition) {
   return partition == 0 ? "the whole disk" : fmt::format("partition {}", partition);
 }
@@ -50,6 +71,24 @@ Result<void> mount_inner(const InnerMount& inner) {
   if (geteuid() != 0) return mount_by_driver(inner);
   return run_program({"mount", "-t", inner.type, "-o", inner.read_only ? "loop,ro" : "loop",
                       inner.file, inner.mount_point});
+}
+
+void sync_inner(const std::string& mount_point) {
+  const Descriptor root = open_root(mount_point);
+  if (root.is_open()) syncfs(root.number());
+}
+
+Result<void> unmount_inner(const std::string& mount_point, Deadline deadline) {
+  if (unmount_unused(mount_point, deadline)) return {};
+  const bool is_closed = close_to_writers(mount_point);
+  if (!is_closed) sync_inner(mount_point);
+  TRY(detach(mount_point));
+  return fail(Errc::busy,
+              fmt::format("{}: is unmounted while it is in use: {}", mount_point,
+                          is_closed ? "what was written is in the image, and nothing can be "
+                                      "written any more"
+                                    : "what is not in the image yet is lost, and the file system "
+                                      "may need a check"));
 }
 
 Result<FoundFileSystem> find_file_system(int descriptor, uint64_t disk_bytes,

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "fuse/mount_point.h"
 #include "fuse/partitions.h"
 
 namespace vhdkit::fuse {
@@ -20,6 +21,15 @@ struct InnerMount {
 // type. Blocks: on a thread that does not serve the file. Errors: unsupported, naming the driver's
 // package or the need for root; io.
 Result<void> mount_inner(const InnerMount& inner);
+
+// Puts everything that was written there into the file, but for what a FUSE driver keeps to itself.
+// Blocks, as above.
+void sync_inner(const std::string& mount_point);
+
+// Unmounts as soon as nobody uses it. At the deadline it is taken from its users: a file system of
+// the kernel is made to write everything and to refuse what comes later, where it can do so, and
+// needs no recovery then. Blocks, as above. Errors: busy (it was taken, and what that means); io.
+Result<void> unmount_inner(const std::string& mount_point, Deadline deadline);
 
 // Which partition holds the only file system; 0: the disk itself does, without a table. Errors:
 // not_found; invalid_argument where there are several, listing them.

@@ -209,6 +209,7 @@ Result<void> Mounting::choose_outer_mount_point() {
 
 Result<void> Mounting::mount() {
   SessionOptions options{.mount_point = outer_mount_point_,
+                         .inner_mount_point = plan_.inner ? plan_.mount_point : "",
                          .options = plan_.options.others,
                          .debug = plan_.options.debug,
                          .one_at_a_time = plan_.one_at_a_time};
@@ -266,7 +267,6 @@ void Mounting::mount_inside() {
       [inner] { return mount_inner(inner); },
       [this](const Result<void>& done) {
         if (!done) return give_up(done.error());
-        session_->set_inner(plan_.mount_point);
         // Whoever unmounts the inner one closes the file, and that ends all of it.
         session_->set_end_condition([this] { return files_->open_count(*inner_file_) == 0; });
         become_usable();

@@ -7,6 +7,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "fuse/inner_mount.h"
 #include "fuse/mount_point.h"
 #include "fuse/report.h"
 
@@ -20,12 +21,25 @@ constexpr size_t max_requests_in_progress = 32;
 constexpr unsigned rounds_between_looks = 64;
 constexpr int ending_signals[] = {SIGTERM, SIGINT, SIGHUP};
 
+Result<void> take_both_away(const std::string& outer, const std::string& inner) {
+  const bool has_inner = !inner.empty() && is_mount_point(inner);
+  // Whatever becomes of this process meanwhile.
+  if (has_inner) sync_inner(inner);
+  const Deadline deadline = std::chrono::steady_clock::now() + time_for_users;
+  Result<void> inner_end;
+  if (has_inner) inner_end = unmount_inner(inner, deadline);
+  // The inner one's file is open until its last user is gone, and the outer one is in use as long.
+  auto outer_end = take_away(outer, deadline);
+  return inner_end ? outer_end : inner_end;
+}
+
 }  // namespace
 
 Session::Session(async::Loop& loop, FileSystem& files, const SessionOptions& options)
     : loop_(loop),
       files_(files),
       mount_point_(options.mount_point),
+      inner_mount_point_(options.inner_mount_point),
       max_in_progress_(options.one_at_a_time ? 1 : max_requests_in_progress) {}
 
 Session::~Session() {
@@ -140,9 +154,8 @@ void Session::look_at_others(Helper& helper) {
 
 void Session::unmount(Helper& helper) {
   if (std::exchange(is_unmounting_, true)) return;
-  const auto job = [outer = mount_point_, inner = inner_mount_point_]() -> Result<void> {
-    if (!inner.empty() && is_mount_point(inner)) TRY(take_away(inner));
-    return take_away(outer);
+  const auto job = [outer = mount_point_, inner = inner_mount_point_] {
+    return take_both_away(outer, inner);
   };
   helper.start(job, [this](const Result<void>& done) {
     if (!done) report(done.error().message);

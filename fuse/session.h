@@ -1,6 +1,7 @@
 // A mount: the kernel's requests read and answered on the image's loop, until it is unmounted.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -12,8 +13,15 @@
 
 namespace vhdkit::fuse {
 
+// Between a signal and the end of a mount that is still in use. Service managers wait for twice as
+// long before they kill.
+inline constexpr std::chrono::seconds time_for_users(5);
+
 struct SessionOptions {
   std::string mount_point;
+  // Empty, or where something is mounted from a file of this mount, now or later: what ends this
+  // mount ends that one first.
+  std::string inner_mount_point;
   std::vector<std::string> options;  // for libfuse and the kernel, as behind -o
   bool debug = false;                // libfuse prints every request
   bool one_at_a_time = false;
@@ -27,17 +35,15 @@ class Session {
                                                 const SessionOptions& options);
   ~Session();
 
-  // Serves until the mount is gone, or until SIGTERM, SIGINT or SIGHUP took it away; every request
-  // that came before is answered then. helper: its jobs may use the mount; their ends are told
-  // here.
+  // Serves until the mount is gone, or until SIGTERM, SIGINT or SIGHUP took it away, for which its
+  // users get time_for_users; every request that came before is answered then. helper: its jobs may
+  // use the mount; their ends are told here.
   Async<void> serve(Helper& helper);
 
   // Called after each request that was looked at; true: unmount now.
   void set_end_condition(std::function<bool()> condition) { is_over_ = std::move(condition); }
   // As the signals do.
   void unmount(Helper& helper);
-  // What is mounted from a file of this mount: taken away before it.
-  void set_inner(std::string mount_point) { inner_mount_point_ = std::move(mount_point); }
 
  private:
   Session(async::Loop& loop, FileSystem& files, const SessionOptions& options);
@@ -51,8 +57,8 @@ class Session {
   async::Loop& loop_;
   FileSystem& files_;
   std::string mount_point_;
-  std::string inner_mount_point_;  // empty: none
-  size_t max_in_progress_;         // requests
+  std::string inner_mount_point_;
+  size_t max_in_progress_;  // requests
   fuse_session* session_ = nullptr;
   bool is_mounted_ = false;
   bool is_unmounting_ = false;
