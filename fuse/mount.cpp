@@ -23,7 +23,9 @@ constexpr tools::Example examples[] = {
      "vhd-mount --overlay tmp --commit disk.vhdx /mnt/disk"},
     {"The end", "umount /mnt/disk    (or: fusermount3 -u /mnt/disk)"},
     {"A line of /etc/fstab", "/vm/disk.vhdx /mnt/files fuse.vhd-mount ro,fs,nofail 0 0"},
-    {"The same for systemd, as mnt-files.mount",
+    {"One that is written, or is not there",
+     "/vm/disk.vhdx /mnt/files fuse.vhd-mount writable,fs,nofail 0 0"},
+    {"The first one for systemd, as mnt-files.mount",
      "[Mount] What=/vm/disk.vhdx Where=/mnt/files Type=fuse.vhd-mount Options=ro,fs"},
 };
 constexpr tools::ExitCode exit_codes[] = {
@@ -43,8 +45,6 @@ constexpr tools::Page mount_page = {
         "With --partition or --fs the files inside appear at MOUNTPOINT: for root through a loop "
         "device and the kernel's file systems, else through a FUSE driver (fuse2fs, ntfs-3g, ...). "
         "One unmount ends all of it.\n\n"
-        "Unless -o says ro or rw, the image is mounted for writing where that harms nobody: it is "
-        "only read where its log is dirty, where it is the parent of other images in its folder, "
         "SIGTERM, SIGINT and SIGHUP unmount as soon as nobody uses the mount any more, and after 5 "
         "seconds in any case; then it is said what was in use. For root, what was written to the "
         "files inside before the signal is in the image even so; and so is what came in these "
@@ -54,8 +54,11 @@ constexpr tools::Page mount_page = {
         "for writing. Other file systems may lose what came after the signal, and FUSE drivers "
         "also what they had kept to themselves. File systems that you mounted yourself from the "
         "disk's file are yours to unmount before the signal.\n\n"
+        "Unless -o says ro or rw, the image is mounted for writing where that harms nobody: it is "
+        "only read where its log is dirty, where it is the parent of other images in its folder, "
         "where somebody else holds it or where the system refuses. For writing the image is "
-        "locked.\n\n"
+        "locked. In fstab and for systemd rw means nothing, since mount(8) says it by itself: ro "
+        "and writable stand there for what ro and rw are here.\n\n"
         "Errors of the image become errors of the call that met them; the reason is on standard "
         "error with -f, else in the system's log (syslog, \"vhd-mount\"). The disk's file and "
         "those "
@@ -100,13 +103,19 @@ Result<void> parse_name(const std::string& value, std::string& name) {
   return {};
 }
 
-// For fstab: a flag of ours without a value.
-std::function<Result<void>(const std::string&)> set(bool& flag) {
-  return [&flag](const std::string& value) -> Result<void> {
-    if (!value.empty()) return fail(Errc::invalid_argument, "takes no value");
-    flag = true;
-    return {};
-  };
+// Every long option, for fstab. The arguments outlive it.
+OwnOptions own_options(const Arguments& arguments) {
+  OwnOptions own;
+  for (const tools::Argument& one : arguments.all()) {
+    const size_t dashes = one.names.find("--");
+    if (dashes == std::string::npos) continue;
+    own[one.names.substr(dashes + 2)] = [&one](const std::string& value) -> Result<void> {
+      if (one.is_flag() && !value.empty()) return fail(Errc::invalid_argument, "takes no value");
+      if (!one.is_flag() && value.empty()) return fail(Errc::invalid_argument, "a value is wanted");
+      return one.take(value);
+    };
+  }
+  return own;
 }
 
 }  // namespace
@@ -121,10 +130,13 @@ void Mount::declare(Arguments& arguments) {
   arguments.positional("IMAGE", image_, "The image; a .gz of a raw or fixed image is unpacked.");
   arguments.positional("MOUNTPOINT", mount_point_, "A folder, empty.");
   arguments.repeatable_option(
-      "-o", "OPTION[,OPTION...]", [this](const std::string& value) { return take_options(value); },
-      "Mount options: ro, rw, uid=, gid=, umask=, nonempty, allow_other, allow_root, auto_unmount, "
-      "fsname=, subtype=, and those of mount(8). The long options here may stand there too, "
-      "without --, as fstab needs them.");
+      "-o", "OPTION[,OPTION...]",
+      [this, &arguments](const std::string& value) {
+        return parse_mount_options(value, own_options(arguments), plan_.options);
+      },
+      "Mount options: ro, rw, writable (rw for fstab), uid=, gid=, umask=, nonempty, allow_other, "
+      "allow_root, auto_unmount, fsname=, subtype=, and those of mount(8). The long options here "
+      "may stand there too, without --, as fstab needs them.");
   arguments.flag("-f", is_foreground_, "Stay in the foreground, and say errors there.");
   arguments.flag("-d", plan_.options.debug, "Print every request of the kernel; implies -f.");
   arguments.flag("-s", plan_.one_at_a_time, "Serve one request at a time.");
@@ -152,30 +164,6 @@ void Mount::declare(Arguments& arguments) {
                  "Take no locks; read-only, and what is read may never have been.");
   tools::declare_cache(arguments, plan_.open);
   tools::declare_mappings(arguments, plan_.open.path_mappings);
-}
-
-Result<void> Mount::take_options(const std::string& text) {
-  const OwnOptions own = {
-      {"name", [this](const std::string& value) { return parse_name(value, plan_.name); }},
-      {"partition",
-       [this](const std::string& value) { return parse_partition(value, plan_.partition); }},
-      {"fs", set(only_file_system_)},
-      {"layers", set(plan_.with_layers)},
-      {"overlay", tools::into(overlay_)},
-      {"commit", set(commits_)},
-      {"discard", set(discards_)},
-      {"format", tools::format_into(plan_.open.format)},
-      {"parent", tools::into(plan_.open.parent_path)},
-      {"ignore-log", set(plan_.open.ignore_log)},
-      {"force-share", set(plan_.open.force_share)},
-      {"map",
-       [this](const std::string& value) -> Result<void> {
-         TRY_LET(image::PathMapping mapping, image::parse_path_mapping(value));
-         plan_.open.path_mappings.push_back(std::move(mapping));
-         return {};
-       }},
-  };
-  return parse_mount_options(text, own, plan_.options);
 }
 
 bool Mount::stays_in_foreground() const { return is_foreground_ || plan_.options.debug; }
@@ -209,11 +197,11 @@ Result<void> Mount::settle() {
   plan_.inner = only_file_system_ || plan_.partition.has_value();
   TRY_LET(plan_.image_path, absolute(image_));
   TRY_LET(plan_.mount_point, absolute(mount_point_));
-  for (image::PathMapping& mapping : plan_.open.path_mappings)
-    mapping.native = tools::absolute_path(mapping.native);
   if (plan_.open.parent_path) {
     TRY_LET(plan_.open.parent_path, absolute(*plan_.open.parent_path));
   }
+  for (image::PathMapping& mapping : plan_.open.path_mappings)
+    mapping.native = tools::absolute_path(mapping.native);
   return settle_overlay();
 }
 

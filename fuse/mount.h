@@ -19,7 +19,6 @@ class Mount final : public tools::Verb {
   Background& background() { return background_; }
 
  private:
-  Result<void> take_options(const std::string& text);
   Result<void> settle();
   Result<void> settle_overlay();
 

@@ -64,8 +64,19 @@ bool is_for_others(const Word& word) {
          std::ranges::find(for_others, word.name) != std::end(for_others);
 }
 
+// mount(8) always says ro or rw, and then its helper mount.fuse3 says dev and suid unless it is
+// told the contrary. So rw was not meant where both are spoken of, which people do not do.
+bool is_by_mount(const std::vector<Word>& words) {
+  const auto speaks_of = [&words](std::string_view name) {
+    return std::ranges::any_of(words, [name](const Word& word) {
+      return word.name == name || word.name == "no" + std::string(name);
+    });
+  };
+  return speaks_of("dev") && speaks_of("suid");
+}
+
 Result<void> take(const Word& word, const OwnOptions& own, MountOptions& options) {
-  if (word.name == "ro" || word.name == "rw") {
+  if (word.name == "ro" || word.name == "rw" || word.name == "writable") {
     options.read_only = word.name == "ro";
     return {};
   }
@@ -90,7 +101,9 @@ Result<void> take(const Word& word, const OwnOptions& own, MountOptions& options
 
 Result<void> parse_mount_options(const std::string& text, const OwnOptions& own,
                                  MountOptions& options) {
-  for (const Word& word : words_of(text)) TRY(take(word, own, options));
+  std::vector<Word> words = words_of(text);
+  if (is_by_mount(words)) std::erase_if(words, [](const Word& word) { return word.name == "rw"; });
+  for (const Word& word : words) TRY(take(word, own, options));
   return {};
 }
 

@@ -14,7 +14,7 @@
 namespace vhdkit::fuse {
 
 struct MountOptions {
-  std::optional<bool> read_only;  // ro, rw
+  std::optional<bool> read_only;  // ro; rw, writable
   std::optional<uid_t> uid;
   std::optional<gid_t> gid;
   std::optional<mode_t> umask;      // octal
@@ -28,8 +28,9 @@ struct MountOptions {
 using OwnOptions = std::map<std::string, std::function<Result<void>(const std::string& value)>>;
 
 // text: separated by commas; a comma or backslash of a value has a backslash before it. Adds to
-// what was said before; what fstab means for others (noauto, user, _netdev, x-…) is left out.
-// Errors: invalid_argument, naming the word.
+// what was said before; what fstab means for others (noauto, user, _netdev, x-…) is left out, and
+// so is the rw that mount(8) says where fstab says nothing. Errors: invalid_argument, naming the
+// word.
 Result<void> parse_mount_options(const std::string& text, const OwnOptions& own,
                                  MountOptions& options);
 

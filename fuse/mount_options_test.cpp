@@ -36,6 +36,30 @@ TEST_CASE("every word behind -o goes to whom it concerns") {
   CHECK(options.others == std::vector<std::string>{"allow_other", "fsname=x\\,y=z", "nodev"});
 }
 
+TEST_CASE("the rw of mount(8) and its helper is not the user's") {
+  struct Case {
+    std::string text;
+    std::optional<bool> read_only;
+  };
+  const Case cases[] = {
+      {"rw,fs,dev,suid", std::nullopt},
+      {"rw,noexec,nosuid,nodev,user=somebody", std::nullopt},
+      {"rw,nosuid,fs,dev", std::nullopt},
+      {"ro,fs,dev,suid", true},
+      {"rw,writable,dev,suid", false},
+      {"rw", false},
+      {"rw,nodev", false},
+      {"writable", false},
+  };
+  for (const Case& one : cases) {
+    CAPTURE(one.text);
+    MountOptions options;
+    const OwnOptions own = {{"fs", [](const std::string&) { return Result<void>(); }}};
+    REQUIRE_OK(parse_mount_options(one.text, own, options));
+    CHECK(options.read_only == one.read_only);
+  }
+}
+
 TEST_CASE("numbers that are none are named") {
   const OwnOptions own;
   MountOptions options;

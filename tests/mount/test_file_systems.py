@@ -206,6 +206,26 @@ def test_mount_and_fstab(image, folder, tmp_path):
     assert said == ["info.json", "vhdi1", "vhdi1.p1", "vhdi1.p5", "fuse.vhd-mount", "400"]
 
 
+# A line without ro, which mount(8) hands on with rw; each mounts, says how, and unmounts.
+AS_CAREFUL_AS_WITHOUT_FSTAB = """
+mount -t tmpfs tmpfs /usr/local/sbin
+ln -s "$1" /usr/local/sbin/vhd-mount
+for options in nofail rw nodev,nosuid force-share writable; do
+  echo "$2 $3 fuse.vhd-mount noauto,$options 0 0" >"$4"
+  mount -T "$4" "$3" 2>/dev/null
+  findmnt -n -o OPTIONS "$3" | cut -d , -f 1
+  umount "$3"
+done
+"""
+
+
+def test_fstab_is_as_careful_as_the_program(image, folder, tmp_path):
+    need("mount.fuse3", "unshare")
+    run_ok("snapshot", image)  # what is written to a parent breaks its children
+    said = in_a_namespace(AS_CAREFUL_AS_WITHOUT_FSTAB, MOUNT, image, folder, tmp_path / "fstab").stdout.split()
+    assert said == ["ro", "ro", "ro", "ro", "rw"]
+
+
 WHO_MAY_LOOK = """
 nobody() { setpriv --reuid=65534 --regid=65534 --clear-groups "$@"; }
 "$1" -o ro "$2" "$3"

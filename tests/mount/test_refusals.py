@@ -1,6 +1,7 @@
 """vhd-mount: what it refuses, when it only reads, and what becomes of errors under a mount."""
 import errno
 import os
+import re
 import signal
 import subprocess
 
@@ -51,6 +52,19 @@ def test_options_that_will_not_do(image, folder):
         assert not is_mounted(folder)
         assert server_of(folder) is None
     assert run("check", "-q", image).code == 0
+
+
+def test_every_long_option_stands_behind_o(image, folder):
+    """As fstab needs it: each says what it has against its value, and libfuse is not asked for any."""
+    options = re.findall(r"^ +(?:-\w, )?--(\S+)( \S+)?", shell(MOUNT, "--help").stdout, re.MULTILINE)
+    names = {name: bool(value) for name, value in options if name not in ("help", "man", "version")}
+    assert {"cache", "map", "fs", "force-share", "ignore-log"} <= names.keys()
+    for name, takes_value in names.items():
+        word, says = (name, "a value is wanted") if takes_value else (f"{name}=1", "takes no value")
+        assert f"-o {name}: {says}" in refused("-o", word, image, folder)
+    assert "the modes are writeback" in refused("-o", "cache=fast", image, folder)
+    with mounted(image, folder, "-o", "cache=none,ro"):
+        assert "disk" in names_in(folder)
 
 
 def test_two_writers(image, folder, tmp_path):
