@@ -51,7 +51,6 @@ class ChainOpener {
   void end_broken(Attempt attempt, std::vector<std::string> tried);
   std::string where_it_was_looked_for(const std::vector<std::string>& tried) const;
 
-  // Whether the user said where the next parent is.
   // Whether anything may lie where it is looked for; a qcow2 image says which file it means.
   bool is_searched_for() const { return !given_parent() && !reference().identities.empty(); }
   const disk::Layer& child() const { return *layers_.back(); }
