@@ -207,13 +207,15 @@ class Resizing {
     co_return Result<void>();
   }
 
-  // What the block in which a disk of this size ends has behind that.
+  // What the block in which a disk of this size ends has behind that. Old QEMU cut the last block
+  // off where the disk ended, and put the next one there.
   Async<void> clear_end_of_block(uint64_t disk_bytes) {
     const uint64_t in_block = disk_bytes % layout_.block_bytes;
     const BlockPlaces::Place* const place = place_of(disk_bytes / layout_.block_bytes);
     if (in_block == 0 || place == nullptr) co_return Result<void>();
     const uint64_t begin = data_of(*place) + in_block;
-    const uint64_t end = std::min(data_of(*place) + layout_.block_bytes, layout_.content_end);
+    const uint64_t end =
+        std::min({data_of(*place) + layout_.block_bytes, layout_.content_end, next_use(begin)});
     if (begin < end) CO_TRY(co_await disk::zero_range(file_, begin, end - begin));
     co_return Result<void>();
   }

@@ -125,6 +125,20 @@ TEST_CASE("a smaller disk gives its blocks back, and grown again it has zeroes t
   CHECK(byte_at(*disk, 6 * MiB) == 0);
 }
 
+TEST_CASE("what a smaller disk has no more leaves the block that begins where the disk ended") {
+  tests::VhdImage cut(dynamic, 3 * MiB);
+  const uint64_t next_block = first_data + 1 * MiB;
+  cut.place(1, 4).place(0, next_block / 512);
+  auto file = cut.file();
+  fill(*file, first_data, 1 * MiB, 7);
+  fill(*file, next_block + 512, 2 * MiB, 8);
+  REQUIRE_OK(tests::await(resize(*file, 2 * MiB + 512 * KiB)));
+  const auto disk = opened(*file);
+  for (const uint64_t disk_offset : {uint64_t{0}, 1 * MiB, 2 * MiB - 1})
+    CHECK(byte_at(*disk, disk_offset) == 8);
+  CHECK(byte_at(*disk, 2 * MiB + 512 * KiB - 1) == 7);
+}
+
 TEST_CASE("where guests would see the geometry, the creator becomes one whose size counts") {
   tests::VhdImage image(dynamic, 4 * MiB);
   image.footer.put(tests::vhd_footer::creator, "qemu");
