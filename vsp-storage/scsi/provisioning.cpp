@@ -76,8 +76,10 @@ Checked<WriteSame> parse_write_same(const DiskState& unit, const disk::Geometry&
   return WriteSame{.range = range, .has_data = !has_no_data};
 }
 
-async::Task<Outcome> write_pattern(disk::Disk& disk, BlockRange range,
-                                   std::span<const std::byte> block, Pace* pace) {
+// The gate is passed for each piece by itself, or whoever wants to be alone would wait for all of
+// them.
+async::Task<Outcome> write_pattern(DiskState& unit, disk::Disk& disk, const Command& command,
+                                   BlockRange range, std::span<const std::byte> block) {
   uint64_t left = range.count * block.size();
   uint64_t disk_offset = range.lba * block.size();
   std::vector<std::byte> buffer(std::min(left, limits::piece_bytes));
@@ -86,10 +88,12 @@ async::Task<Outcome> write_pattern(disk::Disk& disk, BlockRange range,
   while (left > 0) {
     const std::span<const std::byte> piece =
         std::span(buffer).first(std::min<uint64_t>(buffer.size(), left));
-    if (pace != nullptr) {
-      const bool goes_on = co_await pace->admit(piece.size());
+    if (command.pace != nullptr) {
+      const bool goes_on = co_await command.pace->admit(piece.size());
       if (!goes_on) co_return check_condition(sense::aborted);
     }
+    const Gate::Pass pass = co_await unit.gate.enter(command.resumer);
+    if (!pass) co_return busy();
     const Result<void> written = co_await disk.write(disk_offset, piece);
     if (!written) co_return failed(written.error(), Access::write);
     disk_offset += piece.size();
@@ -196,11 +200,13 @@ async::Task<Outcome> write_same(DiskState& unit, disk::Disk& disk, const Command
   const BlockRange range = parsed->range;
   if (range.count == 0) co_return Outcome{.transferred_bytes = data_bytes};
   if (is_zero(block)) {
+    const Gate::Pass pass = co_await unit.gate.enter(command.resumer);
+    if (!pass) co_return busy();
     const Result<void> zeroed =
         co_await disk.zero(range.lba * block_bytes, range.count * block_bytes);
     if (!zeroed) co_return failed(zeroed.error(), Access::write);
   } else {
-    const Outcome written = co_await write_pattern(disk, range, block, command.pace);
+    const Outcome written = co_await write_pattern(unit, disk, command, range, block);
     if (written.status != Status::good) co_return written;
   }
   co_return co_await settle(unit, disk, data_bytes);

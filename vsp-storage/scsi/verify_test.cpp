@@ -230,7 +230,7 @@ TEST_CASE("COMPARE AND WRITE: InvalidDataOutSize, limits, beyond the end") {
 // A command that is under way, with its buffers.
 struct Running {
   Running(DiskUnit& unit, disk::Disk& disk, Bytes bytes, Direction direction, Bytes buffer,
-          Resumer* resumer)
+          Resumer* resumer, Pace* pace = nullptr)
       : cdb(std::move(bytes)),
         data(std::move(buffer)),
         vector{data.data(), data.size()},
@@ -238,7 +238,8 @@ struct Running {
                 .direction = direction,
                 .data = Buffers(&vector, 1),
                 .initiator = 0,
-                .resumer = resumer},
+                .resumer = resumer,
+                .pace = pace},
         task(unit.execute(disk, command)) {
     task.start();
   }
@@ -295,6 +296,45 @@ TEST_CASE("COMPARE AND WRITE does not wait for the whole of a long VERIFY") {
   test.disk.held[2].resume();
   REQUIRE(verifying.task.done());
   CHECK(said(verifying.task.take()) == "good");
+}
+
+// Holds every piece until it is let go.
+class HeldPace final : public Pace {
+ public:
+  async::Task<bool> admit(uint64_t) override {
+    Hold hold{*this};
+    co_await hold;
+    co_return true;
+  }
+  std::deque<std::coroutine_handle<>> held;
+
+ private:
+  struct Hold {
+    HeldPace& pace;
+    bool await_ready() const noexcept { return false; }
+    void await_suspend(std::coroutine_handle<> waiter) { pace.held.push_back(waiter); }
+    void await_resume() const noexcept {}
+  };
+};
+
+TEST_CASE("COMPARE AND WRITE does not wait for a WRITE SAME that may not go on yet") {
+  TestDisk test;
+  ResumeHere resumer;
+  HeldPace pace;
+  Running filling(test.unit, test.disk, cdb16(0x93, {.lba = 8, .count = 1000}),
+                  Direction::to_device, test.blocks(1, 9), &resumer, &pace);
+  REQUIRE(pace.held.size() == 1);
+  Running comparing(test.unit, test.disk, caw(0, 1), Direction::to_device,
+                    joined(test.blocks(1, 0), test.blocks(1, 7)), &resumer);
+  REQUIRE(comparing.task.done());
+  CHECK(said(comparing.task.take()) == "good");
+  pace.held[0].resume();
+  REQUIRE(pace.held.size() == 2);
+  pace.held[1].resume();
+  REQUIRE(filling.task.done());
+  CHECK(said(filling.task.take()) == "good");
+  CHECK(test.content(0, 1) == test.blocks(1, 7));
+  CHECK(test.content(1007, 1) == test.blocks(1, 9));
 }
 
 TEST_CASE("a command that may not wait is told that the unit is busy") {

@@ -378,10 +378,14 @@ async::Task<bool> Channel::admit(const UnitAccess& access, uint64_t bytes) {
 // A command that reads a whole disk must hold up neither other channels nor the end of its own.
 async::Task<bool> Channel::admit_piece(const Request& request, uint64_t bytes) {
   co_await worker_.yield();
+  if (!is_wanted(request)) co_return false;
   const bool is_admitted = co_await admit(*request.access, bytes);
+  co_return is_admitted&& is_wanted(request);
+}
+
+bool Channel::is_wanted(const Request& request) const {
   const auto unit_now = find_unit(request.packet);
-  co_return is_admitted && !is_closing_ && unit_now != nullptr &&
-      unit_now->unit == request.access->unit;
+  return !is_closing_ && unit_now != nullptr && unit_now->unit == request.access->unit;
 }
 
 void Channel::count(const Request& request, const scsi::Outcome& outcome) {

@@ -129,6 +129,7 @@ class Channel final : public Served {
   Async<void> execute(Request& request);
   async::Task<bool> admit(const UnitAccess& access, uint64_t bytes);
   async::Task<bool> admit_piece(const Request& request, uint64_t bytes);
+  bool is_wanted(const Request& request) const;
   void reset(Request& request, Operation operation);
   std::shared_ptr<UnitAccess> find_unit(const ScsiRequest& packet) const;
   void complete_absent(Request& request);
