@@ -32,6 +32,7 @@ Async<void> BlockWriter::begin() {
   CO_TRY(usable());
   if (has_begun_) co_return Result<void>();
   const async::Mutex::Guard committing = co_await committing_.lock();
+  CO_TRY(usable());
   auto begun = co_await tables_->begin();
   has_begun_ = begun.has_value();
   if (!begun) poison_ = begun.error();

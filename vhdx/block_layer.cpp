@@ -198,12 +198,16 @@ Async<void> BlockLayer::cut_to_content() {
     const uint64_t absent_count = layout_.bat.payload_block_count() - places.sorted().size();
     end += absent_count * layout_.bat.block_bytes;
   }
+  // Whoever made the file longer would give such a place to another block.
+  if (places.last_kept() != 0) end = std::max(end, places.last_kept() + layout_.bat.block_bytes);
   if (end < file_->size_bytes()) co_return file_->resize(end);
   co_return Result<void>();
 }
 
 UsedSpace BlockLayer::take_stock(BlockPlaces& places) const {
-  UsedSpace use{.space = disk::FileSpace(header_section_bytes), .last_block = std::nullopt};
+  UsedSpace use{.space = disk::FileSpace(header_section_bytes),
+                .last_block = std::nullopt,
+                .has_kept_places = places.has_kept()};
   for (const Structure& structure : layout_.structures)
     use.space.use(structure.file_offset, structure.length);
   const auto& sorted = places.sorted();
@@ -242,6 +246,7 @@ Async<bool> BlockLayer::audit_entries(uint64_t index, uint64_t end, BlockPlaces&
     const uint64_t entry = entries.at(index);
     if (entry == 0 || !layout_.bat.is_used(index)) continue;
     CO_TRY(tables_.check_entry(index, entry));
+    if (keeps_place(entry)) places.add_kept(bat_file_offset_of(entry));
     if (!is_allocated(entry)) continue;
     if (is_partial(entry)) {
       const uint64_t disk_offset = layout_.bat.block_of(index) * layout_.bat.block_bytes;

@@ -1,6 +1,7 @@
 // Where payload and sector bitmap blocks may lie in the file, and whether they lie apart.
 #pragma once
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <vector>
@@ -81,7 +82,8 @@ class BlockPlaces {
     uint64_t index;  // of the BAT entry
   };
 
-  explicit BlockPlaces(uint64_t file_bytes) : capacity_(file_bytes / alignment_bytes + 1) {}
+  explicit BlockPlaces(uint64_t file_bytes)
+      : file_bytes_(file_bytes), capacity_(file_bytes / alignment_bytes + 1) {}
 
   // False: no more blocks fit into the file, so those here overlap already.
   bool add(uint64_t file_offset, uint64_t index);
@@ -89,8 +91,20 @@ class BlockPlaces {
   // In the order of the file, then of the BAT.
   const std::vector<Place>& sorted();
 
+  // What an undefined or unmapped block keeps, compared with nothing.
+  void add_kept(uint64_t file_offset) {
+    has_kept_ = true;
+    if (file_offset < file_bytes_) last_kept_ = std::max(last_kept_, file_offset);
+  }
+  bool has_kept() const { return has_kept_; }
+  // Of those inside the file; 0: there is none.
+  uint64_t last_kept() const { return last_kept_; }
+
  private:
+  uint64_t file_bytes_;
   uint64_t capacity_;
+  bool has_kept_ = false;
+  uint64_t last_kept_ = 0;
   std::vector<Place> places_;
 };
 

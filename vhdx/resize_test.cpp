@@ -105,6 +105,17 @@ TEST_CASE("a smaller child gives back the sector bitmap blocks of chunks behind 
   CHECK(tests::checked(*file).text() == "");
 }
 
+TEST_CASE("a smaller disk's file is not cut off under a place that a block keeps") {
+  tests::VhdxImage image = tests::clean_image();
+  image.metadata.disk_size_bytes = 8 * MiB;
+  auto file = image.build();
+  file->store(3 * MiB + 1 * sizeof(le64), bytes_of(le64(7 * MiB | 3)));  // unmapped
+  REQUIRE_OK(file->resize(8 * MiB));
+  REQUIRE_OK(resize_to(*file, 4 * MiB));
+  CHECK(file->size_bytes() == 8 * MiB);
+  CHECK(tests::checked(*file).text().find("kept-place") == std::string::npos);
+}
+
 TEST_CASE("growing keeps the identity: no child sees it") {
   auto file = tests::clean_image().build();
   const auto identity = opened(*file)->layer(0).identity();

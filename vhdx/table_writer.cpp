@@ -46,6 +46,7 @@ TableWriter::TableWriter(const Image& image, UsedSpace use)
       tables_(image.tables),
       shape_(shape_of(image.layout.bat, image.keeps_places)),
       keep_identity_(image.keep_identity),
+      has_kept_places_(use.has_kept_places),
       space_(std::move(use.space)),
       opened_bytes_(image.file.size_bytes()),
       last_block_(use.last_block),
@@ -205,6 +206,7 @@ Async<void> TableWriter::begin() {
   CO_TRY(co_await write_headers(file_, headers_));
   CO_TRY(co_await align_end(file_));
   layout_.file_bytes = file_.size_bytes();
+  if (!has_kept_places_) co_return Result<void>();
   co_return co_await give_up_kept_places();
 }
 

@@ -16,6 +16,7 @@ namespace vhdkit::vhdx {
 struct UsedSpace {
   disk::FileSpace space;
   std::optional<async::FileRange> last_block;  // what the disk's last block has, if it has a place
+  bool has_kept_places = false;                // undefined or unmapped blocks have some
 };
 
 // Loop-bound. One session of writing, [MS-VHDX] 2.2.2 and 2.3:
@@ -73,6 +74,7 @@ class TableWriter final : public disk::WritableTables {
   BlockTables& tables_;
   disk::BlockShape shape_;
   bool keep_identity_;
+  bool has_kept_places_;
   disk::FileSpace space_;
   uint64_t opened_bytes_;  // the file's size then: what nothing uses below it may hold anything
   std::optional<async::FileRange> last_block_;
