@@ -50,6 +50,7 @@ Async<std::vector<std::string>> other_children(async::Loop& loop, Image& chain, 
 struct Member {
   std::string path;
   std::optional<Guid> identity;
+  uint64_t size_bytes;  // of its disk; the target's is changed under way, so 0 here
   std::vector<std::string> other_children;
   bool operator==(const Member&) const = default;
 };
@@ -58,8 +59,10 @@ using Family = std::vector<Member>;  // child first
 Async<Family> family_of(async::Loop& loop, Image& chain, size_t target) {
   Family family;
   for (size_t depth = 0; depth <= target && depth < chain.disk().layer_count(); ++depth) {
+    disk::Layer& layer = chain.disk().layer(uint32_t(depth));
     Member member{.path = chain.links()[depth].path,
-                  .identity = chain.disk().layer(uint32_t(depth)).identity(),
+                  .identity = layer.identity(),
+                  .size_bytes = depth < target ? layer.geometry().size_bytes : 0,
                   .other_children = {}};
     CO_TRY_LET(member.other_children, co_await other_children(loop, chain, depth));
     family.push_back(std::move(member));

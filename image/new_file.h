@@ -19,9 +19,9 @@ class NewFile {
   // extended attributes (access control lists, labels) as far as the system lets us; other names of
   // it (hard links) keep the old content. Errors: exists (and not replace); unsupported for
   // directories, devices and everything else that is no regular file; not_found (no such folder);
-  // busy where another process has the replaced file open, as SystemFile::open() says; permission,
-  // also where the replaced file cannot be read, so that nobody knows whether it is in use;
-  // read_only, no_space, io.
+  // busy where another process has the replaced file open, as SystemFile::open() says, and what
+  // that says where a file system has no locks; permission, also where the replaced file cannot be
+  // read, so that nobody knows whether it is in use; read_only, no_space, io.
   static Result<std::unique_ptr<NewFile>> begin(async::Loop& loop, const std::string& path,
                                                 bool replace);
   // For a file that is changed, but has to be made anew for that: it must be there, be writable,
