@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -44,8 +45,12 @@ Result<void> mount_by_driver(const InnerMount& inner) {
   return run_program({program, "-o", options, inner.file, inner.mount_point});
 }
 
-Descriptor open_root(const std::string& mount_point) {
-  return Descriptor(open(mount_point.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+// Closed where it is another file system's by now.
+Descriptor open_root(const InnerFileSystem& inner) {
+  Descriptor root(open(inner.mount_point.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  struct stat status;
+  const bool is_its = root.is_open() && fstat(root.number(), &status) == 0;
+  return is_its && status.st_dev == inner.device ? std::move(root) : Descriptor();
 }
 
 // XFS's FSOP_GOINGDOWN, which ext4, f2fs and others have taken over; 0 is its default, which writes
@@ -54,11 +59,13 @@ constexpr unsigned long shut_down = _IOR('X', 125, uint32_t);
 constexpr uint32_t after_writing = 0;
 
 // Read-only is as good as unmounted, but not possible while a file is open for writing.
-bool close_to_writers(const std::string& mount_point) {
-  if (mount(nullptr, mount_point.c_str(), nullptr, MS_REMOUNT | MS_RDONLY, nullptr) == 0)
+bool close_to_writers(const InnerFileSystem& inner) {
+  // Held open, it is not exchanged for another one meanwhile.
+  const Descriptor root = open_root(inner);
+  if (!root.is_open()) return false;
+  if (mount(nullptr, inner.mount_point.c_str(), nullptr, MS_REMOUNT | MS_RDONLY, nullptr) == 0)
     return true;
-  const Descriptor root = open_root(mount_point);
-  return root.is_open() && ioctl(root.number(), shut_down, &after_writing) == 0;
+  return ioctl(root.number(), shut_down, &after_writing) == 0;
 }
 
 std::string name_of(unsigned partition) {
@@ -73,18 +80,31 @@ Result<void> mount_inner(const InnerMount& inner) {
                       inner.file, inner.mount_point});
 }
 
-void sync_inner(const std::string& mount_point) {
-  const Descriptor root = open_root(mount_point);
+std::optional<InnerFileSystem> inner_at(const std::string& mount_point) {
+  struct stat status;
+  if (stat(mount_point.c_str(), &status) != 0) return std::nullopt;
+  return InnerFileSystem{.mount_point = mount_point, .device = status.st_dev};
+}
+
+bool is_there(const InnerFileSystem& inner) {
+  const auto now = inner_at(inner.mount_point);
+  return now && now->device == inner.device;
+}
+
+void sync_inner(const InnerFileSystem& inner) {
+  const Descriptor root = open_root(inner);
   if (root.is_open()) syncfs(root.number());
 }
 
-Result<void> unmount_inner(const std::string& mount_point, Deadline deadline) {
-  if (unmount_unused(mount_point, deadline)) return {};
-  const bool is_closed = close_to_writers(mount_point);
-  if (!is_closed) sync_inner(mount_point);
-  TRY(detach(mount_point));
-  return fail(Errc::busy,
-              fmt::format("{}: is unmounted while it is in use: {}", mount_point,
+Result<void> unmount_inner(const InnerFileSystem& inner, Deadline deadline) {
+  if (unmount_unused(inner.mount_point, deadline)) return {};
+  // Its last user may have gone just now, and somebody have unmounted it.
+  if (!is_there(inner)) return {};
+  const bool is_closed = close_to_writers(inner);
+  if (!is_closed) sync_inner(inner);
+  TRY(detach(inner.mount_point));
+  return fail(is_closed ? Errc::busy : Errc::io,
+              fmt::format("{}: is unmounted while it is in use: {}", inner.mount_point,
                           is_closed ? "what was written is in the image, and nothing can be "
                                       "written any more"
                                     : "what is not in the image yet is lost, and the file system "

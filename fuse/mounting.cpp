@@ -209,7 +209,6 @@ Result<void> Mounting::choose_outer_mount_point() {
 
 Result<void> Mounting::mount() {
   SessionOptions options{.mount_point = outer_mount_point_,
-                         .inner_mount_point = plan_.inner ? plan_.mount_point : "",
                          .options = plan_.options.others,
                          .debug = plan_.options.debug,
                          .one_at_a_time = plan_.one_at_a_time};
@@ -219,6 +218,8 @@ Result<void> Mounting::mount() {
     options.options.push_back("fsname=" + escaped(plan_.image_path));
   if (!says(options.options, "subtype")) options.options.emplace_back("subtype=vhd-mount");
   TRY_LET(session_, Session::mount(loop_, *files_, options));
+  // Without files inside, the disk is everybody's from now on.
+  if (overlay_ && !plan_.inner) overlay_->begin_use();
   return {};
 }
 
@@ -241,7 +242,7 @@ void Mounting::look_for_partitions() {
     if (!done) return give_up(done.error());
     show_partitions();
     if (plan_.inner) return mount_inside();
-    become_usable();
+    background_.done(0);
   });
 }
 
@@ -264,18 +265,18 @@ void Mounting::mount_inside() {
                          .mount_point = plan_.mount_point,
                          .read_only = is_read_only()};
   helper_->start(
-      [inner] { return mount_inner(inner); },
+      [this, inner]() -> Result<void> {
+        TRY(mount_inner(inner));
+        session_->set_inner(inner_at(inner.mount_point));
+        return {};
+      },
       [this](const Result<void>& done) {
         if (!done) return give_up(done.error());
         // Whoever unmounts the inner one closes the file, and that ends all of it.
         session_->set_end_condition([this] { return files_->open_count(*inner_file_) == 0; });
-        become_usable();
+        if (overlay_) overlay_->begin_use();
+        background_.done(0);
       });
-}
-
-void Mounting::become_usable() {
-  if (overlay_) overlay_->begin_use();
-  background_.done(0);
 }
 
 void Mounting::give_up(const Error& error) {

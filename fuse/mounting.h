@@ -60,7 +60,6 @@ class Mounting {
   void look_for_partitions();
   void show_partitions();
   void mount_inside();
-  void become_usable();
   void give_up(const Error& error);
   Async<void> close();
 

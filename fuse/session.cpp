@@ -21,15 +21,17 @@ constexpr size_t max_requests_in_progress = 32;
 constexpr unsigned rounds_between_looks = 64;
 constexpr int ending_signals[] = {SIGTERM, SIGINT, SIGHUP};
 
-Result<void> take_both_away(const std::string& outer, const std::string& inner) {
-  const bool has_inner = !inner.empty() && is_mount_point(inner);
+Deadline deadline_of_users() { return std::chrono::steady_clock::now() + time_for_users; }
+
+Result<void> take_both_away(const std::string& outer, const std::optional<InnerFileSystem>& inner) {
+  if (!inner || !is_there(*inner)) return take_away(outer, deadline_of_users());
   // Whatever becomes of this process meanwhile.
-  if (has_inner) sync_inner(inner);
-  const Deadline deadline = std::chrono::steady_clock::now() + time_for_users;
-  Result<void> inner_end;
-  if (has_inner) inner_end = unmount_inner(inner, deadline);
-  // The inner one's file is open until its last user is gone, and the outer one is in use as long.
-  auto outer_end = take_away(outer, deadline);
+  sync_inner(*inner);
+  const Deadline deadline = deadline_of_users();
+  auto inner_end = unmount_inner(*inner, deadline);
+  // The inner one's file is open until its last user is gone, or its driver has written the rest;
+  // the outer one is in use as long.
+  auto outer_end = take_away(outer, inner_end ? deadline_of_users() : deadline);
   return inner_end ? outer_end : inner_end;
 }
 
@@ -39,7 +41,6 @@ Session::Session(async::Loop& loop, FileSystem& files, const SessionOptions& opt
     : loop_(loop),
       files_(files),
       mount_point_(options.mount_point),
-      inner_mount_point_(options.inner_mount_point),
       max_in_progress_(options.one_at_a_time ? 1 : max_requests_in_progress) {}
 
 Session::~Session() {
@@ -107,13 +108,19 @@ Async<void> Session::serve(Helper& helper) {
     if (taken < 0) break;
     if (taken == 0 || round % rounds_between_looks == 0) look_at_others(helper);
     if (fuse_session_exited(session_)) break;
-    if (is_over_ && is_over_()) unmount(helper);
+    // Then the inner one has gone, and what is mounted there by now is somebody else's.
+    if (is_over_ && is_over_()) unmount(helper, With::nothing);
     co_await files_.fewer_than(max_in_progress_);
     co_await loop_.readable(watched_);
   }
   // Nothing of it is there any more; what libfuse would unmount could be somebody else's.
   is_mounted_ = false;
-  co_return co_await files_.finish();
+  CO_TRY(co_await files_.finish());
+  while (is_unmounting_ && !is_unmounted_) {
+    co_await loop_.readable(helper.descriptor());
+    helper.finish_job();
+  }
+  co_return end_;
 }
 
 // How many; -1: the kernel has ended the session.
@@ -152,13 +159,18 @@ void Session::look_at_others(Helper& helper) {
   helper.finish_job();
 }
 
-void Session::unmount(Helper& helper) {
+void Session::unmount(Helper& helper, With with) {
   if (std::exchange(is_unmounting_, true)) return;
-  const auto job = [outer = mount_point_, inner = inner_mount_point_] {
-    return take_both_away(outer, inner);
+  const auto job = [this, with] {
+    return take_both_away(mount_point_, with == With::inner ? inner_ : std::nullopt);
   };
   helper.start(job, [this](const Result<void>& done) {
-    if (!done) report(done.error().message);
+    is_unmounted_ = true;
+    // Who loses nothing is told, no more.
+    if (!done && done.error().code == Errc::busy)
+      report(done.error().message);
+    else
+      end_ = done;
     // Files that are still open would keep the session for ever.
     fuse_session_exit(session_);
   });

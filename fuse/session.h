@@ -4,12 +4,14 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "async/loop.h"
 #include "fuse/file_system.h"
 #include "fuse/helper.h"
+#include "fuse/inner_mount.h"
 
 namespace vhdkit::fuse {
 
@@ -19,9 +21,6 @@ inline constexpr std::chrono::seconds time_for_users(5);
 
 struct SessionOptions {
   std::string mount_point;
-  // Empty, or where something is mounted from a file of this mount, now or later: what ends this
-  // mount ends that one first.
-  std::string inner_mount_point;
   std::vector<std::string> options;  // for libfuse and the kernel, as behind -o
   bool debug = false;                // libfuse prints every request
   bool one_at_a_time = false;
@@ -37,15 +36,21 @@ class Session {
 
   // Serves until the mount is gone, or until SIGTERM, SIGINT or SIGHUP took it away, for which its
   // users get time_for_users; every request that came before is answered then. helper: its jobs may
-  // use the mount; their ends are told here.
+  // use the mount; their ends are told here. Errors: io, also where it was taken from users who
+  // lost something.
   Async<void> serve(Helper& helper);
 
   // Called after each request that was looked at; true: unmount now.
   void set_end_condition(std::function<bool()> condition) { is_over_ = std::move(condition); }
   // As the signals do.
-  void unmount(Helper& helper);
+  void unmount(Helper& helper) { unmount(helper, With::inner); }
+  // By the helper's job that has mounted it from a file of this mount: what ends this mount ends
+  // that one first.
+  void set_inner(std::optional<InnerFileSystem> inner) { inner_ = std::move(inner); }
 
  private:
+  enum class With { inner, nothing };
+
   Session(async::Loop& loop, FileSystem& files, const SessionOptions& options);
   Result<void> open(const SessionOptions& options);
   Result<void> watch(int descriptor);
@@ -53,15 +58,18 @@ class Session {
   int take_requests();
   bool take_request();
   void look_at_others(Helper& helper);
+  void unmount(Helper& helper, With with);
 
   async::Loop& loop_;
   FileSystem& files_;
   std::string mount_point_;
-  std::string inner_mount_point_;
-  size_t max_in_progress_;  // requests
+  std::optional<InnerFileSystem> inner_;  // of the helper's jobs
+  size_t max_in_progress_;                // requests
   fuse_session* session_ = nullptr;
   bool is_mounted_ = false;
   bool is_unmounting_ = false;
+  bool is_unmounted_ = false;
+  Result<void> end_;
   int watched_ = -1;  // epoll: the session, signals, the helper
   int signals_ = -1;
   std::function<bool()> is_over_;
