@@ -217,8 +217,8 @@ TEST_CASE("who replaces a file has it alone, without writing it") {
 
 // What else a loop has to do.
 Async<void> tick(Loop& loop, const bool& ends, int& count, const std::function<void()>& at_fifth) {
-  for (; !ends; ++count) {
-    if (count == 5) at_fifth();
+  while (!ends) {
+    if (count++ == 5) at_fifth();
     co_await loop.sleep(std::chrono::milliseconds(10));
   }
   co_return Result<void>();

@@ -327,38 +327,51 @@ RESIZES = [(larger_child, "vhd", "dynamic", "io_uring_enter ftruncate"),
            (smaller_child, "vhdx", "fixed", "io_uring_enter")]
 
 
+def under_strace(call, *words):
+    """A program of ours whose calls of one kind are traced, or meddled with; the words of strace come first."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    options, arguments = words[:words.index("--")], words[words.index("--") + 1:]
+    return subprocess.run(["strace", "-f", *options, "-e", f"trace={call}", program("vhd"), *map(str, arguments)],
+                          check=False, capture_output=True).returncode
+
+
+def moments_of(call, folder, *words, most=80):
+    """Runs it to its end. Of its calls of a kind the numbers of all, or of some all over it where there are many."""
+    trace = folder / "calls"
+    assert under_strace(call, "-o", trace, "--", *words) == 0
+    count = trace.read_text().count(f"{call}(")
+    trace.unlink()
+    return range(1, count + 1, count // most + 1)
+
+
+def kill_at(call, moment, *words):
+    under_strace(call, "-o", "/dev/null", "-e", f"inject={call}:signal=SIGKILL:when={moment}", "--", *words)
+
+
 @pytest.mark.parametrize("make,image_format,subformat,call", [(*one, call) for *one, calls in RESIZES
                                                               for call in calls.split()])
 def test_a_merge_that_resizes_goes_on_when_it_is_killed(tmp_path, make, image_format, subformat, call):
-    if shutil.which("strace") is None:
-        pytest.skip("strace is not installed")
     base, child = make(tmp_path, image_format, subformat)
     wanted = disk_hash(child)
     stored = tmp_path / "stored"
     stored.mkdir()
     for image in (base, child):
         shutil.copy(image, stored)
-    for step in range(1, 300):
-        killed = subprocess.run(["strace", "-f", "-o", "/dev/null", "-e", f"trace={call}", "-e",
-                                 f"inject={call}:signal=SIGKILL:when={step}", program("vhd"), "merge", "-q",
-                                 str(child)], check=False, capture_output=True)
-        if child.exists():
-            assert disk_hash(child) == wanted, f"killed at {call} {step}"
-            run_ok("merge", "-q", child)
-        assert disk_hash(base) == wanted, f"killed at {call} {step}, then done again"
-        assert run("check", "-q", base).code in (0, 3)
-        if killed.returncode == 0:
-            break
+    for moment in moments_of(call, tmp_path, "merge", "-q", child):
         for name in names_in(stored):
             shutil.copy(stored / name, tmp_path / name)
-    assert killed.returncode == 0 and step > 1
+        kill_at(call, moment, "merge", "-q", child)
+        if child.exists():
+            assert disk_hash(child) == wanted, f"killed at {call} {moment}"
+            run_ok("merge", "-q", child)
+        assert disk_hash(base) == wanted, f"killed at {call} {moment}, then done again"
+        assert run("check", "-q", base).code in (0, 3)
 
 
 @pytest.mark.parametrize("call", ["io_uring_enter", "unlink", "fsync", "fallocate", "ftruncate"])
 def test_a_merge_that_is_killed_at_each_of_its_steps_goes_on(base, tmp_path, call):
-    """Killed at its n-th system call of a kind, for every n until it ends by itself."""
-    if shutil.which("strace") is None:
-        pytest.skip("strace is not installed")
+    """Killed at its system calls of a kind, one after the other."""
     middle = snapshot(base)
     io(middle, "write -S 2 1M 64K", "zero 3M 4M", "write -P 3 40M 5K", "zero 63M 1M")
     newest = snapshot(middle)
@@ -366,21 +379,16 @@ def test_a_merge_that_is_killed_at_each_of_its_steps_goes_on(base, tmp_path, cal
     wanted = disk_hash(newest)
     stored = tmp_path / "stored"
     shutil.copytree(base.parent, stored, ignore=shutil.ignore_patterns("stored"))
-    for step in range(1, 1000):
-        killed = subprocess.run(["strace", "-f", "-o", "/dev/null", "-e", f"trace={call}", "-e",
-                                 f"inject={call}:signal=SIGKILL:when={step}", program("vhd"), "merge", "-q",
-                                 middle], check=False, capture_output=True)
-        assert disk_hash(newest) == wanted, f"killed at {call} {step}"
+    for moment in moments_of(call, tmp_path, "merge", "-q", middle):
+        for name in names_in(stored):
+            shutil.copy(stored / name, base.parent / name)
+        kill_at(call, moment, "merge", "-q", middle)
+        assert disk_hash(newest) == wanted, f"killed at {call} {moment}"
         assert run("check", "-q", newest).code in (0, 3)
         if os.path.exists(middle):
             run_ok("merge", "-q", middle)
-            assert disk_hash(newest) == wanted, f"killed at {call} {step}, then done again"
+            assert disk_hash(newest) == wanted, f"killed at {call} {moment}, then done again"
         assert sorted(set(names_in(base.parent)) - {"stored"}) == sorted([base.name, os.path.basename(newest)])
-        if killed.returncode == 0:
-            break
-        for name in names_in(stored):
-            shutil.copy(stored / name, base.parent / name)
-    assert killed.returncode == 0
     run_ok("merge", "-q", newest)
     assert disk_hash(base) == wanted
 
@@ -428,8 +436,6 @@ def shows(image):
 @pytest.mark.parametrize("call", ["io_uring_enter", "unlink"])
 def test_a_chain_merge_that_is_killed_at_each_of_its_steps_goes_on(family, tmp_path, call):
     """Whoever is left shows the child's disk, or does not open as soon as it would hide or show other content."""
-    if shutil.which("strace") is None:
-        pytest.skip("strace is not installed")
     base, first, second, newest, heir, stray = family
     wanted = {image: disk_hash(image) for image in family}
     identity, is_vhdx = data_write_guid(newest), base.suffix == ".vhdx"
@@ -451,10 +457,6 @@ def test_a_chain_merge_that_is_killed_at_each_of_its_steps_goes_on(family, tmp_p
         if is_replaced:
             assert shows(stray) is None
 
-    def merge_under(*strace_words):
-        return subprocess.run(["strace", "-f", *strace_words, "-e", f"trace={call}", program("vhd"), *map(str, words)],
-                              check=False, capture_output=True).returncode
-
     def check_the_end():
         check_whoever_is_left()
         assert not os.path.exists(newest)
@@ -462,15 +464,11 @@ def test_a_chain_merge_that_is_killed_at_each_of_its_steps_goes_on(family, tmp_p
         assert not is_vhdx or data_write_guid(base) == identity
         assert "parent_linkage2" not in run_ok("info", heir).out
 
-    assert merge_under("-o", tmp_path / "calls") == 0
+    moments = moments_of(call, tmp_path, *words)
     check_the_end()
-    count = (tmp_path / "calls").read_text().count(f"{call}(")
-    (tmp_path / "calls").unlink()
-    # Most transfers read, and the content is another test's: some of the last ones.
-    steps = range(1, count + 1) if call != "io_uring_enter" else range(max(1, count - 160), count, 4)
-    for step in steps:
+    for moment in moments:
         shutil.copytree(stored, tmp_path, dirs_exist_ok=True)
-        merge_under("-o", "/dev/null", "-e", f"inject={call}:signal=SIGKILL:when={step}")
+        kill_at(call, moment, *words)
         check_whoever_is_left()
         assert os.path.exists(newest) or call != "unlink"
         if os.path.exists(newest):
