@@ -22,25 +22,31 @@ bool has_image_name(const fs::path& path) {
   return end == ".vhd" || end == ".vhdx" || end == ".avhd" || end == ".avhdx";
 }
 
-void add_images_of(const std::string& folder, std::vector<std::string>& found) {
+struct Names {
+  std::vector<std::string> of_files;
+  std::vector<std::string> of_links;
+};
+
+void add_images_of(const std::string& folder, Names& found) {
   std::error_code unreadable;
   const fs::path listed = folder.empty() ? "." : folder;
   for (const fs::directory_entry& entry : fs::directory_iterator(listed, unreadable)) {
-    if (found.size() == max_files) break;
+    if (found.of_files.size() + found.of_links.size() == max_files) break;
     if (!has_image_name(entry.path())) continue;
-    found.push_back(folder.empty() ? entry.path().filename().string() : entry.path().string());
+    std::error_code ignored;
+    auto& names = entry.is_symlink(ignored) ? found.of_links : found.of_files;
+    names.push_back(folder.empty() ? entry.path().filename().string() : entry.path().string());
   }
 }
 
 // Other files beside the image, each by one of its names, by its own rather than by a link's.
 std::vector<std::string> neighbours(const std::string& path) {
-  std::vector<std::string> found;
-  for (const std::string& folder : folders_of(path)) add_images_of(folder, found);
-  std::ranges::sort(found);
-  std::ranges::stable_partition(found, [](const std::string& one) {
-    std::error_code ignored;
-    return !fs::is_symlink(one, ignored);
-  });
+  Names names;
+  for (const std::string& folder : folders_of(path)) add_images_of(folder, names);
+  std::ranges::sort(names.of_files);
+  std::ranges::sort(names.of_links);
+  std::vector<std::string> found = std::move(names.of_files);
+  found.insert(found.end(), names.of_links.begin(), names.of_links.end());
   std::set<FileIdentity> seen;
   if (const auto own = identity_at(path)) seen.insert(*own);
   std::erase_if(found, [&seen](const std::string& one) {
