@@ -7,7 +7,6 @@ import shutil
 import signal
 import struct
 import subprocess
-import time
 
 import pytest
 from conftest import (GIB, MIB, fingerprint, names_in, oracle, program, run, run_ok, unpack_sample,
@@ -155,11 +154,11 @@ def written(request, tmp_path):
     if shutil.which("qemu-io") is None:
         pytest.skip("qemu-io is not installed")
     words = ["qemu-io", "-f", "raw", str(target)]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as writer:
-        for _ in range(200):
-            if "in use by process" in run("hash", "-f", "raw", target).err:
-                break
-            time.sleep(0.05)
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        # It reads commands once it has the file. To ask for the file meanwhile would take its lock away.
+        writer.stdin.write(b"length\n")
+        writer.stdin.flush()
+        assert b"1 MiB" in writer.stdout.readline()
         yield target, writer.pid
         writer.stdin.close()
 
