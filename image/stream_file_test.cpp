@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -120,6 +121,8 @@ TEST_CASE("whoever interrupts a stream is heard while its reader keeps it waitin
   const Content bytes(1 * MiB);  // more than the pipe takes, and nobody reads
   std::atomic<bool> ended = false;
   std::thread user([&, writer = pthread_self()] {
+    for (int waiting = 0; waiting < int(64 * KiB); ioctl(ends[0], FIONREAD, &waiting))
+      std::this_thread::yield();
     while (!ended) {
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
       pthread_kill(writer, SIGUSR1);

@@ -23,6 +23,21 @@ for _number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    if call.when == "call":
+        item.has_passed = report.passed
+
+
+@pytest.fixture(autouse=True)
+def _room_for_others(request, tmp_path):
+    """What a case leaves is of interest only where it failed; all of them together are many gigabytes."""
+    yield
+    if getattr(request.node, "has_passed", False):
+        shutil.rmtree(tmp_path, ignore_errors=True)
+
+
 class Outcome:
     """What a finished program left: its exit code (negative: the signal) and both outputs."""
 

@@ -655,8 +655,8 @@ TEST_CASE("a client that there is no descriptor for waits for one, and burns no 
     put(client.number(), "a");
     console->connect(&guest);
     const auto before = processor_time();
-    std::this_thread::sleep_for(200ms);
-    CHECK(processor_time() - before < 20ms);
+    std::this_thread::sleep_for(1s);
+    CHECK(processor_time() - before < 500ms);
     CHECK(guest.seen().empty());
   }
   await_that([&] { return guest.seen() == "a"; });

