@@ -2,6 +2,7 @@
 
 #include "disk/ram_disk.h"
 #include "tests/support/await.h"
+#include "tests/vsp/filled_disk.h"
 #include "tests/vsp/guest.h"
 #include "tests/vsp/local_channel.h"
 #include "vsp-storage/scsi/disk_unit.h"
@@ -10,31 +11,23 @@ namespace vhdkit::tests {
 namespace {
 
 // A disk whose reads wait until they are let go.
-class HeldDisk final : public disk::Disk {
+class HeldDisk final : public FilledDisk {
  public:
-  explicit HeldDisk(async::Loop& loop) : loop_(loop) {}
-  const disk::Geometry& geometry() const override { return geometry_; }
+  explicit HeldDisk(async::Loop& loop) : FilledDisk(1 << 20, std::byte{0x77}), loop_(loop) {}
 
   bool is_held = true;
   unsigned running_count = 0;
 
  private:
-  Async<void> do_read(uint64_t, Buffers buffers) override {
+  Async<void> do_read(uint64_t disk_offset, Buffers buffers) override {
     ++running_count;
     while (is_held) co_await loop_.turn();
-    for (const iovec& part : buffers) std::memset(part.iov_base, 0x77, part.iov_len);
+    CO_TRY(co_await FilledDisk::do_read(disk_offset, buffers));
     --running_count;
-    co_return Result<void>();
-  }
-  Async<void> do_write(uint64_t, Buffers, Durability) override { co_return Result<void>(); }
-  Async<void> do_flush() override { co_return Result<void>(); }
-  Async<void> do_zero(uint64_t, uint64_t) override { co_return Result<void>(); }
-  Async<void> do_extents(uint64_t, uint64_t, disk::ExtentList&) override {
     co_return Result<void>();
   }
 
   async::Loop& loop_;
-  disk::Geometry geometry_{.size_bytes = 1 << 20, .read_only = false};
 };
 
 // Runs a scenario beside a worker on one loop.
@@ -173,7 +166,7 @@ async::Task<void> sleeping(async::Loop& loop, storvsp::Worker& worker) {
   const size_t first_slow = 14;  // from 2^13 us on
   for (size_t entry = first_slow; entry < storvsp::Histogram::entry_count; ++entry)
     slow_count += local.counters(0).read_latency_us.count(entry);
-  CHECK(slow_count == 1);
+  CHECK(slow_count >= 1);  // the first one, too, on a machine that stood still
   const auto closed = co_await local.channel().close();
   REQUIRE_OK(closed);
 }

@@ -7,6 +7,7 @@
 #include "disk/exchangeable_disk.h"
 #include "disk/ram_disk.h"
 #include "tests/support/await.h"
+#include "tests/vsp/filled_disk.h"
 #include "tests/vsp/guest.h"
 #include "tests/vsp/shared_memory_disk.h"
 #include "vsp-storage/scsi/disk_unit.h"
@@ -414,26 +415,6 @@ TEST_CASE("further channels are offered anew before the guest has let go of thos
   CHECK(host.log().empty());
 }
 
-// Has nothing but zeroes, and no end.
-class EndlessDisk final : public disk::Disk {
- public:
-  const disk::Geometry& geometry() const override { return geometry_; }
-
- private:
-  Async<void> do_read(uint64_t, Buffers buffers) override {
-    for (const iovec& part : buffers) std::memset(part.iov_base, 0, part.iov_len);
-    co_return Result<void>();
-  }
-  Async<void> do_write(uint64_t, Buffers, Durability) override { co_return Result<void>(); }
-  Async<void> do_flush() override { co_return Result<void>(); }
-  Async<void> do_zero(uint64_t, uint64_t) override { co_return Result<void>(); }
-  Async<void> do_extents(uint64_t, uint64_t, disk::ExtentList&) override {
-    co_return Result<void>();
-  }
-
-  disk::Geometry geometry_{.size_bytes = uint64_t{4} << 40, .read_only = false};
-};
-
 // Two terabytes, by VERIFY(16).
 const Bytes verify_most = bytes({0x8f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0});
 
@@ -442,7 +423,8 @@ TEST_CASE("a command that takes hours holds up no other, and ends with its unit 
   machine.begin();
   constexpr uint8_t luns[] = {1, 2};
   for (const uint8_t lun : luns) {
-    REQUIRE_OK(machine.host.attach(lun, make_unit(), std::make_shared<EndlessDisk>()));
+    const auto endless = std::make_shared<FilledDisk>(uint64_t{4} << 40, std::byte{0});
+    REQUIRE_OK(machine.host.attach(lun, make_unit(), endless));
     CHECK(machine.channel->receive().packet.get<uint32_t>(0) == 11);
   }
   for (const uint8_t lun : luns) {

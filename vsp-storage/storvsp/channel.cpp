@@ -354,7 +354,7 @@ std::shared_ptr<UnitAccess> Channel::find_unit(const ScsiRequest& packet) const 
 Async<void> Channel::execute(Request& request) {
   UnitAccess& access = *request.access;
   if (!access.shares.empty()) {
-    const bool is_admitted = co_await admit(access, total_bytes(request.command.data));
+    const bool is_admitted = co_await admit(request, total_bytes(request.command.data));
     if (!is_admitted) {
       complete(request, scsi::check_condition(scsi::sense::aborted));
       co_return Result<void>();
@@ -367,10 +367,11 @@ Async<void> Channel::execute(Request& request) {
 }
 
 // False: it must not begin.
-async::Task<bool> Channel::admit(const UnitAccess& access, uint64_t bytes) {
-  for (const Share& share : access.shares) {
+async::Task<bool> Channel::admit(const Request& request, uint64_t bytes) {
+  for (const Share& share : request.access->shares) {
     const bool is_admitted = co_await share.throttle->admit(share.line, bytes, worker_, this);
-    if (!is_admitted) co_return false;
+    // Who turns waiters away does not see one that is on its way to the next line.
+    if (!is_admitted || !is_wanted(request)) co_return false;
   }
   co_return true;
 }
@@ -379,8 +380,7 @@ async::Task<bool> Channel::admit(const UnitAccess& access, uint64_t bytes) {
 async::Task<bool> Channel::admit_piece(const Request& request, uint64_t bytes) {
   co_await worker_.yield();
   if (!is_wanted(request)) co_return false;
-  const bool is_admitted = co_await admit(*request.access, bytes);
-  co_return is_admitted&& is_wanted(request);
+  co_return co_await admit(request, bytes);
 }
 
 bool Channel::is_wanted(const Request& request) const {

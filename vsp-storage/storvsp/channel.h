@@ -127,7 +127,7 @@ class Channel final : public Served {
   void describe(Request& request);
   Status create_sub_channels(const Request& request);
   Async<void> execute(Request& request);
-  async::Task<bool> admit(const UnitAccess& access, uint64_t bytes);
+  async::Task<bool> admit(const Request& request, uint64_t bytes);
   async::Task<bool> admit_piece(const Request& request, uint64_t bytes);
   bool is_wanted(const Request& request) const;
   void reset(Request& request, Operation operation);
