@@ -90,18 +90,8 @@ class Remaining {
   iovec first_{};
 };
 
-// O_NONBLOCK: opening a FIFO must not wait for its other end; it changes nothing for files and
-// devices.
 int open_flags(SystemFile::Access access) {
-  switch (access) {
-    case SystemFile::Access::read_only:
-      return O_RDONLY | O_NONBLOCK;
-    case SystemFile::Access::read_write:
-      return O_RDWR | O_NONBLOCK;
-    case SystemFile::Access::create_new:
-      return O_RDWR | O_CREAT | O_EXCL;
-  }
-  __builtin_unreachable();
+  return (access == SystemFile::Access::read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
 }
 
 LockUse lock_use(SystemFile::Access access, SystemFile::Locking locking) {
@@ -126,8 +116,6 @@ class AlignedBytes {
   };
   std::unique_ptr<std::byte, Free> bytes_;
 };
-
-constexpr bool is_transient(int result) { return result == -EINTR || result == -EAGAIN; }
 
 }  // namespace
 
@@ -187,7 +175,8 @@ Async<std::unique_ptr<SystemFile>> SystemFile::open_async(Loop& loop, std::strin
 
 Result<std::unique_ptr<SystemFile>> SystemFile::open_unlocked(Loop& loop, std::string path,
                                                               Access access) {
-  const int descriptor = ::open(path.c_str(), open_flags(access) | O_CLOEXEC | O_NOCTTY, 0644);
+  // Opening a FIFO must not wait for its other end. What stays open loses the flag: see let_wait().
+  const int descriptor = ::open(path.c_str(), open_flags(access) | O_NONBLOCK | O_NOCTTY);
   if (descriptor < 0) return fail_errno(errno, path);
   return std::unique_ptr<SystemFile>(new SystemFile(loop, descriptor, std::move(path)));
 }
@@ -196,6 +185,7 @@ Result<std::unique_ptr<SystemFile>> SystemFile::open_unlocked(Loop& loop, std::s
 Result<void> SystemFile::examine_opened(Access access, Options options) {
   if (options.locking != Locking::none) TRY(refuse_replaced());
   TRY(examine());
+  TRY(let_wait());
   if (options.caching == Caching::direct) TRY(open_direct(access));
   return {};
 }
@@ -237,6 +227,14 @@ Result<void> SystemFile::examine() {
   return {};
 }
 
+// From O_NONBLOCK io_uring takes that no transfer may wait: where the device below cannot say
+// whether it would (dm-crypt, zram), Linux 6.1 ends each with EAGAIN. Of what F_SETFL changes
+// nothing else is set here, and 0 is all that a sandbox lets through.
+Result<void> SystemFile::let_wait() {
+  if (fcntl(descriptor_, F_SETFL, 0) != 0) return fail_errno(errno, name_);
+  return {};
+}
+
 // A second description of the same file, whatever its path leads to by now.
 Result<void> SystemFile::open_direct(Access access) {
   struct statx status = {};
@@ -245,9 +243,8 @@ Result<void> SystemFile::open_direct(Access access) {
   direct_offset_alignment_ = status.stx_dio_offset_align;
   direct_memory_alignment_ = std::max<uint32_t>(status.stx_dio_mem_align, 1);
   const std::string path = "/proc/self/fd/" + std::to_string(descriptor_);
-  const int flags = access == Access::read_only ? O_RDONLY : O_RDWR;
   if (direct_offset_alignment_ != 0)
-    direct_descriptor_ = ::open(path.c_str(), flags | O_DIRECT | O_CLOEXEC | O_NONBLOCK);
+    direct_descriptor_ = ::open(path.c_str(), open_flags(access) | O_DIRECT);
   if (direct_descriptor_ < 0)
     return fail(Errc::unsupported, name_ + ": its file system has no transfers past the cache");
   return {};
@@ -323,7 +320,7 @@ Async<void> SystemFile::read_from(int descriptor, uint64_t file_offset, Buffers 
                         .vector_count = unsigned(head.size()),
                         .file_offset = file_offset};
     const int result = co_await loop_.perform(operation);
-    if (is_transient(result)) continue;
+    if (result == -EINTR) continue;
     if (result < 0)
       co_return fail_errno(-result, name_ + ": reading at offset " + std::to_string(file_offset));
     if (result == 0)
@@ -349,7 +346,7 @@ Async<void> SystemFile::write_to(int descriptor, uint64_t file_offset, Buffers b
                         .is_short = descriptor == descriptor_ && durability == Durability::cached &&
                                     is_short(file_offset, total_bytes(head))};
     const int result = co_await loop_.perform(operation);
-    if (is_transient(result)) continue;
+    if (result == -EINTR) continue;
     if (result < 0)
       co_return fail_errno(-result, name_ + ": writing at offset " + std::to_string(file_offset));
     // A write that moves nothing and says no error would go on for ever.
@@ -365,7 +362,7 @@ Async<void> SystemFile::write_to(int descriptor, uint64_t file_offset, Buffers b
 Async<void> SystemFile::flush() {
   Operation operation{.kind = Operation::Kind::fdatasync, .descriptor = descriptor_};
   int result = -EINTR;
-  while (is_transient(result)) result = co_await loop_.perform(operation);
+  while (result == -EINTR) result = co_await loop_.perform(operation);
   if (result < 0) co_return fail_errno(-result, name_ + ": flushing");
   co_return Result<void>();
 }

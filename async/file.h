@@ -73,8 +73,7 @@ class SystemFile final : public File {
  public:
   enum class Access {
     read_only,
-    read_write,  // an existing file, never made
-    create_new,  // read and write; Errc::exists where the name is taken
+    read_write,  // what is there; it is never made
   };
   enum class Locking {
     // A reader keeps writers out, a writer everybody; see async/file_lock.h.
@@ -94,7 +93,7 @@ class SystemFile final : public File {
     Locking locking = Locking::with_others;
     Caching caching = Caching::cached;
   };
-  // Errors: not_found, permission, exists, …; unsupported where the file system has no direct
+  // Errors: not_found, permission, …; unsupported where the file system has no direct
   // transfers but they are asked for; busy where others hold locks that do not allow this, or have
   // put another file in its place meanwhile; Errc::unsupported for directories, FIFOs, sockets and
   // character devices, which never block here. The loop outlives the file.
@@ -108,7 +107,8 @@ class SystemFile final : public File {
   // The same for a loop that has other things to do: they go on while a holder is waited for.
   static Async<std::unique_ptr<SystemFile>> open_async(Loop& loop, std::string path, Access access,
                                                        Options options);
-  // Takes over a descriptor, which must be seekable.
+  // Takes over a descriptor, which must be seekable. The flags of its description, which others may
+  // share, stay as they are.
   static Result<std::unique_ptr<SystemFile>> adopt(Loop& loop, int descriptor, std::string name);
   ~SystemFile() override;
 
@@ -135,6 +135,7 @@ class SystemFile final : public File {
   Result<void> examine_opened(Access access, Options options);
   Result<void> refuse_replaced() const;
   Result<void> examine();
+  Result<void> let_wait();
   Result<void> open_direct(Access access);
   bool is_aligned_for_direct(uint64_t file_offset, uint64_t length) const;
   bool are_aligned_for_direct(Buffers buffers) const;

@@ -33,6 +33,15 @@ bool holds_lock(const fs::path& descriptor_info, const std::string& place) {
   return false;
 }
 
+// What cannot be read any more, since the process is gone, holds nothing.
+bool has_locked(const fs::path& process, const std::string& place) {
+  std::error_code unseen;
+  fs::directory_iterator info(process / "fdinfo", unseen);
+  for (const fs::directory_iterator end; info != end; info.increment(unseen))
+    if (holds_lock(info->path(), place)) return true;
+  return false;
+}
+
 bool is_process(const fs::path& folder) {
   return std::ranges::all_of(folder.filename().string(),
                              [](char c) { return c >= '0' && c <= '9'; });
@@ -42,13 +51,10 @@ bool is_process(const fs::path& folder) {
 // Processes of other users stay unseen.
 std::optional<std::string> find_holder(const std::string& place) {
   std::error_code ignored;
-  for (const fs::directory_entry& process : fs::directory_iterator("/proc", ignored)) {
-    if (!is_process(process.path())) continue;
-    std::error_code unseen;
-    for (const fs::directory_entry& info :
-         fs::directory_iterator(process.path() / "fdinfo", unseen))
-      if (holds_lock(info.path(), place)) return process.path().filename().string();
-  }
+  fs::directory_iterator process("/proc", ignored);
+  for (const fs::directory_iterator end; process != end; process.increment(ignored))
+    if (is_process(process->path()) && has_locked(process->path(), place))
+      return process->path().filename().string();
   return std::nullopt;
 }
 

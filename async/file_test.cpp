@@ -5,6 +5,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -26,6 +28,11 @@ std::vector<std::byte> pattern(size_t size, uint8_t seed) {
   std::vector<std::byte> bytes(size);
   for (size_t i = 0; i < size; ++i) bytes[i] = std::byte(uint8_t(i * 7 + i / 251 + seed));
   return bytes;
+}
+
+Result<std::unique_ptr<SystemFile>> new_file(Loop& loop, const std::string& path) {
+  std::ofstream(path).flush();
+  return SystemFile::open(loop, path, SystemFile::Access::read_write);
 }
 
 Async<void> write_pieces(File& file, uint64_t piece_count) {
@@ -53,7 +60,7 @@ TEST_CASE("many transfers at once, more than the loop has slots, on every engine
     auto loop = Loop::create({.engine = engine, .slot_count = 4});
     REQUIRE_OK(loop);
     const std::string path = folder.path(engine == Engine::automatic ? "ring" : "sync");
-    auto file = SystemFile::open(**loop, path, SystemFile::Access::create_new);
+    auto file = new_file(**loop, path);
     REQUIRE(file.has_value());
     REQUIRE_OK((*loop)->run(write_pieces(**file, 50)));
     CHECK((*file)->size_bytes() == 50'000);
@@ -65,7 +72,7 @@ TEST_CASE("many transfers at once, more than the loop has slots, on every engine
 TEST_CASE("scatter and gather move every vector, empty ones too") {
   const tests::TemporaryFolder folder;
   auto loop = Loop::create();
-  auto file = SystemFile::open(**loop, folder.path("file"), SystemFile::Access::create_new);
+  auto file = new_file(**loop, folder.path("file"));
   REQUIRE(file.has_value());
   auto bytes = pattern(5000, 1);
   std::vector<iovec> vectors;
@@ -81,7 +88,7 @@ TEST_CASE("scatter and gather move every vector, empty ones too") {
 TEST_CASE("reading past the end is out of range, on system and memory files") {
   const tests::TemporaryFolder folder;
   auto loop = Loop::create();
-  auto system = SystemFile::open(**loop, folder.path("file"), SystemFile::Access::create_new);
+  auto system = new_file(**loop, folder.path("file"));
   REQUIRE(system.has_value());
   MemoryFile memory("memory");
   std::vector<std::byte> buffer(10);
@@ -102,8 +109,76 @@ TEST_CASE("files that are none are refused without waiting for them") {
                 SystemFile::open(**loop, folder.path(""), SystemFile::Access::read_only));
   REQUIRE_FAILS(Errc::not_found, "No such file",
                 SystemFile::open(**loop, folder.path("none"), SystemFile::Access::read_only));
-  REQUIRE_FAILS(Errc::exists, "exists",
-                SystemFile::open(**loop, fifo, SystemFile::Access::create_new));
+}
+
+// Of every descriptor of this process that leads to the file.
+std::vector<int> flags_of_descriptors(const std::string& path) {
+  std::vector<int> found;
+  for (int descriptor = 0; descriptor < 1024; ++descriptor) {
+    std::error_code error;
+    const auto target =
+        std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(descriptor), error);
+    if (!error && target == path) found.push_back(fcntl(descriptor, F_GETFL));
+  }
+  return found;
+}
+
+TEST_CASE("whoever opened a file waits for its transfers") {
+  const tests::TemporaryFolder folder;
+  auto loop = Loop::create();
+  const std::string path = std::filesystem::canonical(folder.path("")) / "file";
+  std::ofstream(path) << "abcdef";
+  for (const auto access : {SystemFile::Access::read_only, SystemFile::Access::read_write}) {
+    for (const auto caching : {SystemFile::Caching::cached, SystemFile::Caching::direct}) {
+      const auto file = SystemFile::open(**loop, path, access, {.caching = caching});
+      if (!file && caching == SystemFile::Caching::direct) {
+        tests::skip("the file system of TMPDIR has no transfers past the cache");
+        continue;
+      }
+      REQUIRE_OK(file);
+      const std::vector<int> all = flags_of_descriptors(path);
+      CHECK(all.size() == (caching == SystemFile::Caching::direct ? 2 : 1));
+      for (const int flags : all) {
+        CHECK((flags & O_NONBLOCK) == 0);
+        CHECK((flags & O_ACCMODE) == (access == SystemFile::Access::read_only ? O_RDONLY : O_RDWR));
+      }
+      CHECK(std::count_if(all.begin(), all.end(), [](int flags) {
+              return (flags & O_DIRECT) != 0;
+            }) == (caching == SystemFile::Caching::direct ? 1 : 0));
+    }
+  }
+}
+
+// Tells everybody to come again, a hundred times.
+class BusyLoop final : public Loop {
+ public:
+  Engine engine() const override { return Engine::synchronous; }
+
+ private:
+  bool submit(Operation& operation) noexcept override {
+    operation.result = ++count_ <= 100 ? -EAGAIN : -EIO;
+    return false;
+  }
+  void wait() override { REQUIRE(false); }
+  void look() override {}
+
+  int count_ = 0;
+};
+
+TEST_CASE("a transfer that cannot be done now fails, and is not tried for ever") {
+  const tests::TemporaryFolder folder;
+  BusyLoop loop;
+  std::ofstream(folder.path("file")) << "abcdef";
+  auto file = SystemFile::open(loop, folder.path("file"), SystemFile::Access::read_write);
+  REQUIRE_OK(file);
+  std::vector<std::byte> bytes(6);
+  const auto fails_once = [](const Result<void>& result) {
+    REQUIRE_FALSE(result.has_value());
+    CHECK(result.error().os_error == EAGAIN);
+  };
+  fails_once(loop.run((*file)->read(0, bytes)));
+  fails_once(loop.run((*file)->write(0, bytes)));
+  fails_once(loop.run((*file)->flush()));
 }
 
 TEST_CASE("a file opened for writing is changed in place and never made") {
@@ -145,7 +220,7 @@ TEST_CASE("transfers past the cache take any place, any length and any buffer") 
   const std::string path = folder.path("file");
   const std::vector<std::byte> content = pattern(1 << 20, 3);
   {
-    auto file = SystemFile::open(**loop, path, SystemFile::Access::create_new);
+    auto file = new_file(**loop, path);
     REQUIRE_OK(file);
     REQUIRE_OK((*loop)->run((*file)->write(0, content)));
   }
@@ -312,7 +387,7 @@ TEST_CASE("a lock of a process on any byte keeps a writer out") {
 TEST_CASE("holes are found, made and cut, on system and memory files") {
   const tests::TemporaryFolder folder;
   auto loop = Loop::create();
-  auto system = SystemFile::open(**loop, folder.path("file"), SystemFile::Access::create_new);
+  auto system = new_file(**loop, folder.path("file"));
   REQUIRE(system.has_value());
   MemoryFile memory("memory");
   for (File* file : {static_cast<File*>(system->get()), static_cast<File*>(&memory)}) {

@@ -225,7 +225,12 @@ class RingLoop final : public Loop {
     io_uring_cq_advance(&ring_, count);
     in_flight_ -= count;
     refill();
-    for (unsigned i = 0; i < count; ++i) completed[i]->waiter.resume();
+    for (unsigned i = 0; i < count; ++i) {
+      // Asked again, the ring may say so for ever: its descriptor has O_NONBLOCK, and what is below
+      // cannot say whether it would wait.
+      if (completed[i]->result == -EAGAIN) completed[i]->result = call(*completed[i]);
+      completed[i]->waiter.resume();
+    }
     return count;
   }
 

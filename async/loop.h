@@ -32,7 +32,9 @@ struct Operation {
   // in less time than handing it to the kernel's workers and being woken by them.
   bool is_short = false;
 
-  int result = 0;  // bytes moved, events (poll), or -errno
+  // Bytes moved, events (poll), or -errno. EAGAIN is none that another attempt mends: what the ring
+  // would not wait for was done by a call that waits.
+  int result = 0;
   std::coroutine_handle<> waiter;
   Operation* next = nullptr;
 };

@@ -99,7 +99,8 @@ TEST_CASE("bug class 5: a write that fails fails the conversion, whichever it is
     REQUIRE_OK(from);
     const auto source = disk_of(std::make_unique<disk::RawLayer>(std::move(*from)));
     const std::string name = "target" + std::to_string(failing);
-    auto to = SystemFile::open(*loop, folder.path(name), SystemFile::Access::create_new);
+    tests::put_file(folder.path(name), Content());
+    auto to = SystemFile::open(*loop, folder.path(name), SystemFile::Access::read_write);
     REQUIRE_OK(to);
     WatchedFile target(std::move(*to));
     target.failing_write = failing;

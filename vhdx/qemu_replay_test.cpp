@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <random>
 
 #include "tests/support/await.h"
@@ -134,7 +135,8 @@ void write_dirty_image(async::Loop& loop, const std::string& path, unsigned entr
     for (size_t part = 0; part < bytes.size(); part += 4096, at = (at + 4096) % (1 * MiB))
       memory->store(1 * MiB + at, std::span(bytes).subspan(part).first(4096));
   }
-  auto file = SystemFile::open(loop, path, SystemFile::Access::create_new);
+  std::ofstream(path).flush();
+  auto file = SystemFile::open(loop, path, SystemFile::Access::read_write);
   REQUIRE_OK(file);
   REQUIRE_OK(loop.run((*file)->write(0, bytes_at(loop, *memory, 0, memory->size_bytes()))));
 }
