@@ -20,11 +20,6 @@ bool BlockWriter::is_zero(const Block& block) const {
          (block.state == BlockState::absent && !shape().has_parent);
 }
 
-Result<void> BlockWriter::usable() const {
-  if (!poison_) return {};
-  return std::unexpected(*poison_);
-}
-
 Async<void> BlockWriter::begin() {
   CO_TRY(usable());
   if (has_begun_) co_return Result<void>();
@@ -35,14 +30,14 @@ Async<void> BlockWriter::begin() {
   CO_TRY(usable());
   auto begun = co_await tables_->begin();
   has_begun_ = begun.has_value();
-  if (!begun) poison_ = begun.error();
+  if (!begun) poison(begun.error());
   co_return begun;
 }
 
 // --- writes ---
 
 std::optional<async::FileRange> BlockWriter::in_place(uint64_t disk_offset, uint64_t length) {
-  if (!has_begun_ || poison_) return std::nullopt;
+  if (!has_begun_ || !usable()) return std::nullopt;
   const uint64_t block = disk_offset / shape().block_bytes;
   const auto found = tables_->find(block);
   if (!found || !found->has_place()) return std::nullopt;
@@ -62,7 +57,7 @@ Async<WritePlace> BlockWriter::prepare(uint64_t disk_offset, uint64_t length) {
                    .block = block,
                    .block_offset = 0,
                    .held = {}};
-  CO_TRY_LET(place.held, co_await tables_->hold(block));
+  CO_TRY_LET(place.held, co_await tables_->hold(block, false));
   CO_TRY_LET(place.block_offset, co_await place_of(block));
   place.file_offset = place.block_offset + disk_offset % shape().block_bytes;
   co_return std::move(place);
@@ -77,8 +72,11 @@ Async<uint64_t> BlockWriter::place_of(uint64_t block) {
   const async::Mutex::Guard guard = co_await taking_.lock();
   if (lacks_place(block)) {
     CO_TRY(co_await reclaim());
-    CO_TRY_LET(const uint64_t taken, co_await tables_->take_place());
-    reserved_.insert_or_assign(block, Reserved{.file_offset = taken});
+    const auto taken = co_await tables_->take_place();
+    if (const auto error = tables_->flush_error()) poison(*error);
+    CO_TRY(usable());
+    if (!taken) co_return std::unexpected(taken.error());
+    reserved_.insert_or_assign(block, Reserved{.file_offset = *taken});
   }
   co_return use_place(block);
 }
@@ -100,7 +98,7 @@ uint64_t BlockWriter::use_place(uint64_t block) {
 
 Async<bool> BlockWriter::finish(WritePlace place, bool written) {
   Result<void> ready;
-  if (written) ready = co_await hold_for_change(place.block, place.held);
+  if (written) ready = co_await hold_for_change(place.block, !covers_block(place), place.held);
   if (!written || !ready) spoil(place);
   const bool is_spoiled = spoiled_.contains(place.block_offset);
   if (written && ready && !is_spoiled) publish(place);
@@ -110,12 +108,12 @@ Async<bool> BlockWriter::finish(WritePlace place, bool written) {
 }
 
 // Afterwards, up to the next await, the block can change.
-Async<void> BlockWriter::hold_for_change(uint64_t block, WritableTables::Held& held) {
+Async<void> BlockWriter::hold_for_change(uint64_t block, bool in_part, WritableTables::Held& held) {
   CO_TRY(usable());
-  CO_TRY_LET(held, co_await tables_->hold(block));
+  CO_TRY_LET(held, co_await tables_->hold(block, in_part));
   while (!tables_->has_room_for_change()) {
     CO_TRY(co_await commit());
-    CO_TRY_LET(held, co_await tables_->hold(block));
+    CO_TRY_LET(held, co_await tables_->hold(block, in_part));
   }
   co_return usable();
 }
@@ -136,12 +134,15 @@ void BlockWriter::publish(const WritePlace& place) {
   publish_new(place, reserved->second, now);
 }
 
+bool BlockWriter::covers_block(const WritePlace& place) const {
+  return place.disk_offset % shape().block_bytes == 0 &&
+         place.disk_offset + place.length == end_of_block(place.block);
+}
+
 void BlockWriter::publish_new(const WritePlace& place, Reserved& reserved, const Block& now) {
   reserved.was_named = true;
-  const bool covers_block = place.disk_offset % shape().block_bytes == 0 &&
-                            place.disk_offset + place.length == end_of_block(place.block);
   const bool shows_parent = shape().has_parent && now.state == BlockState::absent;
-  if (!shows_parent || covers_block) {
+  if (!shows_parent || covers_block(place)) {
     // What was not written reads as zeroes there, as it did before.
     const Block whole{.state = BlockState::whole, .file_offset = place.block_offset};
     tables_->set(place.block, whole);
@@ -205,7 +206,7 @@ Async<void> BlockWriter::zero(uint64_t disk_offset, uint64_t length) {
 
 Async<void> BlockWriter::zero_block(uint64_t block) {
   WritableTables::Held held;
-  CO_TRY(co_await hold_for_change(block, held));
+  CO_TRY(co_await hold_for_change(block, false, held));
   const Block now = *tables_->find(block);
   if (is_zero(now)) co_return Result<void>();
   const Block wanted{.state = shape().knows_zero ? BlockState::zero : BlockState::absent};
@@ -218,7 +219,7 @@ Async<void> BlockWriter::zero_block(uint64_t block) {
 // An undefined block becomes what it reads as.
 Async<void> BlockWriter::define(uint64_t block) {
   WritableTables::Held held;
-  CO_TRY(co_await hold_for_change(block, held));
+  CO_TRY(co_await hold_for_change(block, false, held));
   const bool is_undefined = tables_->find(block)->state == BlockState::undefined;
   if (is_undefined) tables_->set(block, {.state = BlockState::zero});
   co_return Result<void>();
@@ -227,7 +228,7 @@ Async<void> BlockWriter::define(uint64_t block) {
 // False: it must be done again.
 Async<bool> BlockWriter::zero_part(uint64_t disk_offset, uint64_t length) {
   const uint64_t block = disk_offset / shape().block_bytes;
-  CO_TRY_LET(const WritableTables::Held held, co_await tables_->hold(block));
+  CO_TRY_LET(const WritableTables::Held held, co_await tables_->hold(block, false));
   const Block now = *tables_->find(block);
   if (is_zero(now)) co_return true;
   if (now.state == BlockState::undefined) {
@@ -248,8 +249,6 @@ Async<void> BlockWriter::flush() {
   co_return co_await commit();
 }
 
-bool BlockWriter::is_settled() const { return !is_committing_ && !tables_->has_changes(); }
-
 // One at a time. Who waits while one runs is served by the next one, with all others who wait.
 Async<void> BlockWriter::commit() {
   const uint64_t wanted = begun_commits_ + 1;
@@ -257,16 +256,13 @@ Async<void> BlockWriter::commit() {
   CO_TRY(usable());
   if (begun_commits_ >= wanted) co_return Result<void>();
   ++begun_commits_;
-  is_committing_ = true;
   const std::vector<GivenUp> freed = std::exchange(given_up_, {});
   auto committed = co_await tables_->commit();
-  is_committing_ = false;
-  if (!committed) {
-    poison_ = committed.error();
-    co_return committed;
-  }
+  if (!committed) poison(committed.error());
+  CO_TRY(usable());
   reclaimable_.insert(reclaimable_.end(), freed.begin(), freed.end());
-  co_return co_await reclaim();
+  CO_TRY(co_await reclaim());
+  co_return usable();
 }
 
 // Makes free what nobody in flight can use any more.
@@ -289,7 +285,7 @@ Async<void> BlockWriter::make_free(uint64_t file_offset) {
 }
 
 Async<void> BlockWriter::close() {
-  if (!has_begun_ || poison_) co_return usable();
+  if (!has_begun_ || !usable()) co_return usable();
   CO_TRY(co_await commit());
   CO_TRY(co_await reclaim());
   co_return co_await tables_->close();

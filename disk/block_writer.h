@@ -27,7 +27,6 @@ class BlockWriter final : public LayerWriter {
   Async<bool> finish(WritePlace place, bool written) override;
   Async<void> zero(uint64_t disk_offset, uint64_t length) override;
   Async<void> flush() override;
-  bool is_settled() const override;
   Async<void> close() override;
 
  private:
@@ -46,11 +45,11 @@ class BlockWriter final : public LayerWriter {
   uint64_t end_of_block(uint64_t block) const;
   bool is_zero(const Block& block) const;
   Async<void> begin();
-  Result<void> usable() const;
   Async<uint64_t> place_of(uint64_t block);
   bool lacks_place(uint64_t block) const;
   uint64_t use_place(uint64_t block);
-  Async<void> hold_for_change(uint64_t block, WritableTables::Held& held);
+  bool covers_block(const WritePlace& place) const;
+  Async<void> hold_for_change(uint64_t block, bool in_part, WritableTables::Held& held);
   void publish(const WritePlace& place);
   void publish_new(const WritePlace& place, Reserved& reserved, const Block& now);
   void spoil(const WritePlace& place);
@@ -74,8 +73,6 @@ class BlockWriter final : public LayerWriter {
   async::Mutex taking_;  // places: one for each block
   async::Mutex committing_;
   uint64_t begun_commits_ = 0;
-  bool is_committing_ = false;
-  std::optional<Error> poison_;
 };
 
 }  // namespace vhdkit::disk

@@ -24,6 +24,8 @@ class Disk {
   virtual const Geometry& geometry() const = 0;
 
   Async<void> read(uint64_t disk_offset, Buffers buffers);
+  // durable: with a flush() behind it, which can fail as that does. A write that failed before may
+  // be tried again.
   Async<void> write(uint64_t disk_offset, Buffers buffers, Durability durability);
   // Covers the writes that completed before this call.
   Async<void> flush();

@@ -29,7 +29,7 @@ struct WritePlace {
 // tables' changes. Ranges are bytes inside the disk, whole logical sectors.
 //
 // Any failed write of a table or failed flush poisons the writer: this and all later changes fail
-// with that error. What was flushed before stays.
+// with that error, and in_place() says nothing. What was flushed before stays.
 class LayerWriter {
  public:
   LayerWriter() = default;
@@ -52,10 +52,10 @@ class LayerWriter {
   // The range reads as zeroes; blocks that it covers are given back, if the format can.
   virtual Async<void> zero(uint64_t disk_offset, uint64_t length) = 0;
 
-  // Everything that completed before this call is durable. Calls at one time share the work.
+  // Everything that completed before this call is durable. Calls at one time share the work; one
+  // beside which the writer was poisoned fails. Nobody else flushes the layer's file, or writes to
+  // it durably: who does takes away the one report of bytes that are lost.
   virtual Async<void> flush() = 0;
-  // Whether a durable write to an in_place() range needs no flush() to be found after a crash.
-  virtual bool is_settled() const = 0;
 
   // Flushes, marks the image as cleanly closed and cuts off what the file has too much. Nothing
   // else is called afterwards. REQUIRES: no request is in flight.
@@ -64,8 +64,20 @@ class LayerWriter {
   // Whoever reads or writes places of this layer's file enters before asking where they are.
   InFlight& in_flight() { return in_flight_; }
 
+ protected:
+  // The first error stays.
+  void poison(const Error& error) {
+    if (!poison_) poison_ = error;
+  }
+  // Errors: what poisoned the writer.
+  Result<void> usable() const {
+    if (poison_) return std::unexpected(*poison_);
+    return {};
+  }
+
  private:
   InFlight in_flight_;
+  std::optional<Error> poison_;
 };
 
 }  // namespace vhdkit::disk

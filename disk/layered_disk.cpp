@@ -168,18 +168,24 @@ Async<void> LayeredDisk::read_encoded(const Extent& extent, uint64_t disk_offset
   co_return Result<void>();
 }
 
+// A durable write is one with a flush behind it, and not one that the file makes durable by itself:
+// that could be told of bytes of others that are lost, and then no flush is told any more.
 Async<void> LayeredDisk::do_write(uint64_t disk_offset, Buffers buffers, Durability durability) {
   LayerWriter& writer = *layers_.front()->writer();
   const auto guard = enter();
   const uint64_t length = total_bytes(buffers);
-  const bool is_cheap = durability == Durability::cached || writer.is_settled();
+  const bool is_durable = durability == Durability::durable;
   const auto place = writer.in_place(disk_offset, length);
-  if (is_cheap && place && place->length == length)
-    co_return co_await layers_.front()->file().writev(place->file_offset, buffers, durability);
+  if (place && place->length == length) {
+    File& file = layers_.front()->file();
+    CO_TRY(co_await file.writev(place->file_offset, buffers, Durability::cached));
+    if (is_durable) co_return co_await writer.flush();
+    co_return Result<void>();
+  }
   async::TaskGroup writes;
   start_writes(writes, disk_offset, buffers);
   CO_TRY(co_await writes.finish());
-  if (durability == Durability::durable) co_return co_await writer.flush();
+  if (is_durable) co_return co_await writer.flush();
   co_return Result<void>();
 }
 

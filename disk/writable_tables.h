@@ -49,8 +49,9 @@ class WritableTables {
   // meanwhile.
   virtual Async<void> begin() = 0;
 
-  // Brings to memory what a change of the block touches, and holds it there.
-  virtual Async<Held> hold(uint64_t block) = 0;
+  // Brings to memory what a change of the block touches, and holds it there. in_part: also what it
+  // takes to make an absent block partial.
+  virtual Async<Held> hold(uint64_t block, bool in_part) = 0;
   // Nothing where the tables are not in memory.
   virtual std::optional<Block> find(uint64_t block) = 0;
   // How many bytes from disk_offset on, up to length, are here in a partial block; 0 where the
@@ -59,16 +60,16 @@ class WritableTables {
 
   // The three below REQUIRE that the block is held.
   virtual void set(uint64_t block, Block value) = 0;
-  // A partial block that has none of its sectors yet.
+  // A partial block that has none of its sectors yet. REQUIRES: it is held in part.
   virtual void set_empty(uint64_t block, uint64_t file_offset) = 0;
   // Sectors of a partial block that are here from now on.
   virtual void set_present(uint64_t disk_offset, uint64_t length) = 0;
 
   // Whether one more block can change before the next commit.
   virtual bool has_room_for_change() const = 0;
-  virtual bool has_changes() const = 0;
 
   // Space for a block, which reads as zeroes; its first byte's file offset.
+  // REQUIRES: one is taken at a time.
   virtual Async<uint64_t> take_place() = 0;
   // What a block's place takes of the file, with what belongs to it.
   virtual async::FileRange range_of_place(uint64_t file_offset) const = 0;
@@ -78,6 +79,9 @@ class WritableTables {
   // Makes payload that is in the file durable, then the changes so far, all or none of a block's.
   virtual Async<void> commit() = 0;
   virtual Async<void> close() = 0;
+
+  // What a flush outside of begin() and commit() failed with. It ends all writing, as theirs do.
+  virtual std::optional<Error> flush_error() const { return std::nullopt; }
 };
 
 }  // namespace vhdkit::disk

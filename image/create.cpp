@@ -71,6 +71,7 @@ Result<void> settle_block_size(CreateOptions& options, uint64_t smallest, uint64
 }
 
 Result<void> settle_vhd(CreateOptions& options) {
+  if (!options.disk_id) options.disk_id = Guid::random();
   if (std::max(options.logical_sector_bytes, options.physical_sector_bytes) > 512)
     return contradiction("VHD has sectors of 512 bytes only; VHDX has larger ones");
   options.logical_sector_bytes = options.physical_sector_bytes = 512;
@@ -89,6 +90,9 @@ Result<void> settle_vhd(CreateOptions& options) {
 }
 
 Result<void> settle_vhdx(CreateOptions& options, const ParentForCreation* parent) {
+  // [MS-VHDX] 2.6.1.2: what a parent says of the virtual disk is its child's, too.
+  if (!options.disk_id && parent != nullptr) options.disk_id = parent->disk_id;
+  if (!options.disk_id) options.disk_id = Guid::random();
   if (options.logical_sector_bytes == 0)
     options.logical_sector_bytes = parent ? parent->logical_sector_bytes : 512;
   if (options.physical_sector_bytes == 0)
@@ -151,7 +155,6 @@ Result<void> settle_format(CreateOptions& options, const ParentForCreation* pare
     return contradiction("only VHDX has a data write GUID");
   if (options.format == Format::raw) return settle_raw(options);
   if (!options.subformat) options.subformat = Subformat::dynamic;
-  if (!options.disk_id) options.disk_id = Guid::random();
   return options.format == Format::vhd ? settle_vhd(options) : settle_vhdx(options, parent);
 }
 
@@ -164,7 +167,7 @@ Result<void> check_size(const CreateOptions& options) {
 }
 
 // What the profile would say of the image that these options make.
-Result<void> check_against_profile(const CreateOptions& options) {
+Result<void> check_against_profile(const CreateOptions& options, const ParentForCreation* parent) {
   if (!options.profile) return {};
   const bool is_vhd = options.format == Format::vhd;
   const ImageFacts facts{.format = options.format,
@@ -176,6 +179,7 @@ Result<void> check_against_profile(const CreateOptions& options) {
                          .physical_sector_bytes = options.physical_sector_bytes,
                          .log_is_dirty = false,
                          .has_file_holes = false,
+                         .parent_bytes = parent ? parent->size_bytes : 0,
                          .creator_host_os = is_vhd ? "Wi2k" : "",
                          .creator_application = is_vhd ? "win " : "",
                          .file_name = ""};
@@ -225,6 +229,11 @@ vhdx::CreateOptions vhdx_options(const CreateOptions& options, const ParentForCr
   return vhdx;
 }
 
+Permissions permissions_of(const CreateOptions& options) {
+  if (options.is_private) return {.mode = 0600, .group = std::nullopt};
+  return options.parent_path ? permissions_beside(*options.parent_path) : Permissions();
+}
+
 }  // namespace
 
 libvhd::ParentLink vhd_parent_link(const ParentForCreation& parent) {
@@ -251,8 +260,11 @@ Result<ParentForCreation> describe_parent(Image& parent, const std::string& chil
                                 .size_bytes = geometry.size_bytes,
                                 .logical_sector_bytes = geometry.logical_sector_bytes,
                                 .physical_sector_bytes = geometry.physical_sector_bytes,
+                                .disk_id = std::nullopt,
                                 .relative_path = "",
                                 .absolute_path = options.windows_parent_path.value_or("")};
+  if (parent.format() == Format::vhdx)
+    description.disk_id = Guid::parse(layer.describe().text("disk-id"));
   TRY_LET(description.relative_path, relative_windows_path(parent.path(), child_path));
   TRY(check_is_text(description.relative_path));
   TRY(check_is_text(description.absolute_path));
@@ -267,7 +279,7 @@ Result<CreateOptions> settle(const CreateOptions& options, const ParentForCreati
   TRY(settle_format(settled, parent));
   TRY(check_sectors(settled));
   TRY(check_size(settled));
-  TRY(check_against_profile(settled));
+  TRY(check_against_profile(settled, parent));
   return settled;
 }
 
@@ -299,7 +311,8 @@ Async<void> create(async::Loop& loop, const std::string& path, const CreateOptio
   }
   const ParentForCreation* parent = description ? &*description : nullptr;
   CO_TRY_LET(const CreateOptions settled, settle(options, parent));
-  CO_TRY_LET(const auto target, NewFile::begin(loop, path, replace));
+  const Permissions permissions = permissions_of(settled);
+  CO_TRY_LET(const auto target, NewFile::begin(loop, path, replace, permissions));
   CO_TRY_LET(const auto writer, make_writer(target->file(), settled, parent));
   CO_TRY(co_await writer->finish());
   co_return co_await target->commit();

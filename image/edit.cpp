@@ -105,7 +105,8 @@ Async<void> reparent(async::Loop& loop, const std::string& path, const ReparentO
   const CreateOptions names{.windows_parent_path = options.windows_parent_path};
   CO_TRY_LET(const ParentForCreation link, describe_parent(*parent, path, names));
   CO_TRY_LET(const auto file, co_await open_for_edit(loop, path, format));
-  co_return co_await write_parent(*file, link, std::nullopt);
+  const UnfinishedMerge none;
+  co_return co_await write_parent(*file, link, none);
 }
 
 }  // namespace vhdkit::image

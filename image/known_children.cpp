@@ -30,7 +30,9 @@ struct Names {
 void add_images_of(const std::string& folder, Names& found) {
   std::error_code unreadable;
   const fs::path listed = folder.empty() ? "." : folder;
-  for (const fs::directory_entry& entry : fs::directory_iterator(listed, unreadable)) {
+  fs::directory_iterator at(listed, unreadable);
+  for (const fs::directory_iterator end; at != end; at.increment(unreadable)) {
+    const fs::directory_entry& entry = *at;
     if (found.of_files.size() + found.of_links.size() == max_files) break;
     if (!has_image_name(entry.path())) continue;
     std::error_code ignored;

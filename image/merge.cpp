@@ -97,18 +97,36 @@ OpenOptions options_for_target(Image& chain, size_t target, const OpenOptions& o
   return options;
 }
 
-// Whether a merge that was broken off has put all of it into the target already. Then whoever else
-// has that as a parent loses nothing more: the child's own children, which were given it; and an
-// image that was between.
-//
+// Of the images between, the one that has the target as its parent: the child says of it that it
+// was merged, for when the merge is called again and it is between no more. What the child says of
+// one already stays.
+std::optional<Guid> merged_child_of_target(Image& chain, size_t target) {
+  if (chain.format() != Format::vhdx) return std::nullopt;
+  if (target == 1) return chain.disk().layer(0).parent()->merged;
+  return chain.disk().layer(uint32_t(target) - 1).identity();
+}
+
+// Whether a merge that was broken off has put all of it into the target already, so that another
+// image that has it as a parent loses nothing: one of the child's own children, which was given it;
+// or one that was between, which nobody wrote to since: that would have changed its identity. A
+// child that somebody gave the target since then is neither, and would be lost.
+Async<bool> is_merged_vhdx(async::Loop& loop, Image& chain, size_t target, std::string other) {
+  OpenOptions alone;
+  alone.open_parents = false;
+  alone.force_share = true;
+  CO_TRY_LET(const auto image, co_await Image::open(loop, other, alone));
+  const disk::Layer& child = chain.disk().layer(0);
+  const disk::ParentReference* const reference = image->disk().layer(0).parent();
+  if (reference != nullptr && names(*reference, child.identity())) co_return true;
+  // No other parent has the child's identity.
+  const disk::ParentReference& own = *child.parent();
+  if (target > 1 || !names(own, child.identity())) co_return false;
+  co_return own.merged.has_value() && own.merged == image->disk().layer(0).identity();
+}
+
 // A VHD names one identifier only, so these cannot be told from one that was always the target's.
-Async<bool> is_merged(async::Loop& loop, Image& chain, size_t target,
-                      const OpenOptions& open_options) {
-  if (chain.format() == Format::vhdx) {
-    // No other parent has the child's identity.
-    const disk::Layer& child = chain.disk().layer(0);
-    co_return target == 1 && names(*child.parent(), child.identity());
-  }
+Async<bool> is_merged_vhd(async::Loop& loop, Image& chain, size_t target,
+                          const OpenOptions& open_options) {
   const OpenOptions options = options_for_target(chain, target, open_options);
   CO_TRY_LET(const auto image, co_await Image::open(loop, chain.links()[target].path, options));
   CO_TRY_LET(const Comparison comparison, co_await compare(chain, *image, true, nullptr));
@@ -121,20 +139,26 @@ Async<void> check_bystanders(async::Loop& loop, Image& chain, const Family& fami
                              const OpenOptions& open_options) {
   const size_t target = family.size() - 1;
   for (size_t depth = 1; depth <= target; ++depth) {
-    const auto other = std::ranges::find_if(family[depth].other_children, [&](const auto& one) {
-      return std::ranges::none_of(
+    std::vector<std::string> others = family[depth].other_children;
+    std::erase_if(others, [&moving](const std::string& one) {
+      return std::ranges::any_of(
           moving, [&one](const std::string& moved) { return is_same_file(moved, one); });
     });
-    if (other == family[depth].other_children.end()) continue;
+    if (others.empty()) continue;
     bool is_done = false;
-    if (depth == target) {
-      CO_TRY_LET(is_done, co_await is_merged(loop, chain, target, open_options));
+    if (depth == target && chain.format() == Format::vhd) {
+      CO_TRY_LET(is_done, co_await is_merged_vhd(loop, chain, target, open_options));
     }
-    if (!is_done)
-      co_return fail(Errc::invalid_argument,
-                     fmt::format("{}: is the parent of {}, which would be lost; merge or move that "
-                                 "one first",
-                                 family[depth].path, *other));
+    for (const std::string& other : others) {
+      if (depth == target && chain.format() == Format::vhdx) {
+        CO_TRY_LET(is_done, co_await is_merged_vhdx(loop, chain, target, other));
+      }
+      if (!is_done)
+        co_return fail(Errc::invalid_argument,
+                       fmt::format("{}: is the parent of {}, which would be lost; merge or move "
+                                   "that one first",
+                                   family[depth].path, other));
+    }
   }
   co_return Result<void>();
 }
@@ -172,9 +196,25 @@ Async<void> check_fitting(Image& chain, size_t target, const Fitting& fitting) {
   co_return co_await check_resize(path, fitting.format, layer, fitting.size);
 }
 
+// [MS-VHDX] 2.6.1.2: what a VHDX says of its virtual disk; a VHD says nothing that could differ.
+struct OfDisk {
+  std::optional<Guid> disk_id;
+  uint32_t physical_sector_bytes = 0;
+  bool operator==(const OfDisk&) const = default;
+};
+
+OfDisk of_disk(Image& image) {
+  if (image.format() != Format::vhdx) return {};
+  const disk::Layer& layer = image.disk().layer(0);
+  return {.disk_id = Guid::parse(layer.describe().text("disk-id")),
+          .physical_sector_bytes = layer.geometry().physical_sector_bytes};
+}
+
 struct Plan {
   size_t target = 0;  // its depth
   Guid child_identity;
+  std::optional<Guid> merged;  // VHDX: what the child says of another that is merged with it
+  OfDisk of_disk;              // of the child's
   Family family;
   Fitting fitting{};
   // Whether the child itself is given the target as its parent before it is removed: there are
@@ -206,6 +246,8 @@ Async<Plan> make_plan(async::Loop& loop, Image& chain, const MergeOptions& optio
   CO_TRY(check_formats(chain, plan.target));
   CO_TRY_LET(plan.family, co_await family_of(loop, chain, plan.target));
   plan.child_identity = *plan.family.front().identity;
+  plan.merged = merged_child_of_target(chain, plan.target);
+  plan.of_disk = of_disk(chain);
   plan.fitting = fitting_of(chain, plan.target);
   plan.target_options = options_for_target(chain, plan.target, open_options);
   MergeReport& report = plan.report;
@@ -287,38 +329,42 @@ class Succession {
  private:
   // For a while the target has the one identity, then the other.
   Async<void> run_vhdx() {
-    CO_TRY(co_await move_children(childs_, own_));
-    CO_TRY(co_await name_target(child_, child_path(), own_, childs_));
+    const UnfinishedMerge of_heirs{.other_identity = own_};
+    CO_TRY(co_await move_children(childs_, of_heirs));
+    const UnfinishedMerge of_child{.other_identity = childs_, .merged = plan_.merged};
+    CO_TRY(co_await name_target(child_, child_path(), own_, of_child));
     CO_TRY(co_await vhdx::set_data_write_guid(target_.disk().layer(0).file(), childs_));
     CO_TRY(remove_images_between());
-    CO_TRY(co_await move_children(childs_, std::nullopt));
+    const UnfinishedMerge none;
+    CO_TRY(co_await move_children(childs_, none));
     co_return remove_durably(child_path());
   }
 
   Async<void> run_vhd() {
-    CO_TRY(co_await move_children(own_, std::nullopt));
+    const UnfinishedMerge none;
+    CO_TRY(co_await move_children(own_, none));
     if (plan_.child_is_edited) {
-      CO_TRY(co_await name_target(child_, child_path(), own_, std::nullopt));
+      CO_TRY(co_await name_target(child_, child_path(), own_, none));
     }
     CO_TRY(remove_images_between());
     co_return remove_durably(child_path());
   }
 
-  Async<void> move_children(Guid identity, std::optional<Guid> other_identity) {
+  Async<void> move_children(Guid identity, UnfinishedMerge merge) {
     for (size_t i = 0; i < moving_.size(); ++i) {
       const std::string& path = plan_.report.moved[i];
-      CO_TRY(co_await name_target(*moving_[i], path, identity, other_identity));
+      CO_TRY(co_await name_target(*moving_[i], path, identity, merge));
     }
     co_return Result<void>();
   }
 
   Async<void> name_target(File& file, const std::string& path, Guid identity,
-                          std::optional<Guid> other_identity) {
+                          UnfinishedMerge merge) {
     const CreateOptions no_windows_path;
     CO_TRY_LET(ParentForCreation parent, describe_parent(target_, path, no_windows_path));
     parent.identity = identity;
-    if (other_identity == identity) other_identity.reset();
-    co_return co_await write_parent(file, parent, other_identity);
+    if (merge.other_identity == identity) merge.other_identity.reset();
+    co_return co_await write_parent(file, parent, merge);
   }
 
   // From below, so that the others have no parent.
@@ -372,6 +418,15 @@ Async<void> put_content(async::Loop& loop, const Plan& plan, Image& target,
   co_return closed;
 }
 
+// It has the child's content now.
+Async<void> put_metadata(const Plan& plan, Image& target) {
+  if (of_disk(target) == plan.of_disk) co_return Result<void>();
+  vhdx::MetadataChange change;
+  change.disk_id = plan.of_disk.disk_id;
+  change.physical_sector_bytes = plan.of_disk.physical_sector_bytes;
+  co_return co_await vhdx::change_metadata(target.disk().layer(0).file(), change);
+}
+
 }  // namespace
 
 Async<MergeReport> merge(async::Loop& loop, const std::string& child_path,
@@ -397,6 +452,7 @@ Async<MergeReport> merge(async::Loop& loop, const std::string& child_path,
     CO_TRY(co_await plan.fitting.run(loop, plan.report.into));
     CO_TRY_LET(target, co_await open_target(loop, plan, open_options));
   }
+  CO_TRY(co_await put_metadata(plan, *target));
   if (options.keep_files) co_return std::move(plan.report);
   Succession succession(*target, plan, merged, moving);
   CO_TRY(co_await succession.run());

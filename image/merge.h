@@ -37,13 +37,20 @@ struct MergeReport {
 // what it has behind the child's end, which the child does not show, after the content is in it and
 // before anybody else gets it as a parent: so what cannot be made good again comes last.
 //
-// As VHDX, `into` has the child's identity in the end, [MS-VHDX] 2.6.2.6.3: it has its content. It
-// gets that before anything is removed. If other images have `into` or one between as their parent,
-// as far as they can be known (known_children()), this is refused: they would be lost. Those that
-// nobody knows of, in other folders, show other content from the first write on; as VHDX they find
-// out when the identity changes, and no longer open, and so does an image between that is left
-// there. A VHD has one identity for ever: its unknown children never find out, and after a crash
-// just before the first image is removed, those between are left, and have `into` as their parent.
+// As VHDX, `into` gets what the child says of the virtual disk with the content: its identifier and
+// the physical sector size, [MS-VHDX] 2.6.1.2; users' metadata items are not merged. In the end it
+// has the child's identity, 2.6.2.6.3: it has its content. It gets that before anything is removed.
+// If other images have `into` or one between as their parent, as far as they can be known
+// (known_children()), this is refused: they would be lost. Those that nobody knows of, in other
+// folders, show other content from the first write on; as VHDX they find out when the identity
+// changes, and no longer open, and so does an image between that is left there. A VHD has one
+// identity for ever: its unknown children never find out, and after a crash just before the first
+// image is removed, those between are left, and have `into` as their parent.
+//
+// When it is called again, such children of `into` are no reason to refuse it whose content it has
+// already. As VHDX: the child's own children, and the image between that had `into` as its parent,
+// if nobody wrote to that since; the child says which that was (vhdx::key_merged). As VHD, which
+// cannot say that: all, if `into` shows the child's disk already.
 //
 // All images are locked against everybody else meanwhile, but for a moment before `into` gets
 // another size: whoever opens it then, or gives it a child, makes this end with Errc::busy, and

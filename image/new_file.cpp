@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "image/durable_names.h"
+#include "support/descriptor.h"
 #include "support/guid.h"
 
 namespace vhdkit::image {
@@ -40,6 +41,21 @@ constexpr size_t max_kept_name_bytes = 255 - 1 - 8 - 6;
 std::string temporary_name_for(const std::string& name) {
   return "." + name.substr(0, max_kept_name_bytes) + ".vhdkit-" +
          Guid::random().to_string().substr(0, 6);
+}
+
+// With one, the group's bits of a mode are a mask of what the list gives.
+bool has_access_list(int descriptor) {
+  return fgetxattr(descriptor, "system.posix_acl_access", nullptr, 0) > 0;
+}
+
+// What a file that was made with these permissions may have of them.
+mode_t mode_allowed(int descriptor, const Permissions& permissions) {
+  if (!permissions.group) return permissions.mode;
+  struct stat status;
+  if (has_access_list(descriptor) || fstat(descriptor, &status) != 0) return 0600;
+  if (status.st_gid == *permissions.group) return permissions.mode;
+  const bool is_for_all = (permissions.mode & 044) == 044;
+  return 0600 | (is_for_all ? 044 : 0);
 }
 
 // Whether both are kept. Where the user cannot be, the group may.
@@ -68,23 +84,31 @@ void copy_extended_attributes(int from, int to) {
 
 }  // namespace
 
+Permissions permissions_beside(const std::string& path) {
+  const Descriptor shown(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  struct stat status;
+  if (!shown.is_open() || has_access_list(shown.number()) || fstat(shown.number(), &status) != 0)
+    return {.mode = 0600, .group = std::nullopt};
+  return {.mode = 0600 | (status.st_mode & 044), .group = status.st_gid};
+}
+
 Result<std::unique_ptr<NewFile>> NewFile::begin(async::Loop& loop, const std::string& path,
-                                                bool replace) {
-  return begin(loop, path, replace ? Target::replaced : Target::none);
+                                                bool replace, const Permissions& permissions) {
+  return begin(loop, path, replace ? Target::replaced : Target::none, permissions);
 }
 
 Result<std::unique_ptr<NewFile>> NewFile::begin_successor(async::Loop& loop,
                                                           const std::string& path) {
-  return begin(loop, path, Target::succeeded);
+  return begin(loop, path, Target::succeeded, Permissions());
 }
 
 Result<std::unique_ptr<NewFile>> NewFile::begin(async::Loop& loop, const std::string& path,
-                                                Target target) {
+                                                Target target, const Permissions& permissions) {
   std::unique_ptr<NewFile> file(new NewFile(path, target));
   TRY_LET(const std::string real_path, follow_links(path));
   TRY(file->open_folder(real_path));
   TRY(file->take_target(loop));
-  TRY(file->create_temporary(loop));
+  TRY(file->create_temporary(loop, permissions));
   if (file->replaced_ != nullptr) TRY(file->take_over_attributes());
   return file;
 }
@@ -124,15 +148,18 @@ Result<void> NewFile::take_target(async::Loop& loop) {
   return {};
 }
 
-Result<void> NewFile::create_temporary(async::Loop& loop) {
-  int descriptor = -1;
+Result<void> NewFile::create_temporary(async::Loop& loop, const Permissions& permissions) {
   // What others may do with a replaced file is not known yet.
-  const mode_t mode = replaced_ != nullptr ? 0600 : 0644;
-  do {
-    temporary_name_ = temporary_name_for(name_);
-    const int flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW;
-    descriptor = openat(folder_, temporary_name_.c_str(), flags, mode);
-  } while (descriptor < 0 && errno == EEXIST);
+  int descriptor = open_temporary(replaced_ != nullptr ? 0600 : permissions.mode);
+  const mode_t allowed = descriptor < 0 || replaced_ != nullptr
+                             ? permissions.mode
+                             : mode_allowed(descriptor, permissions);
+  if (allowed != permissions.mode) {
+    // Whoever has opened it by now sees nothing of what is written.
+    unlinkat(folder_, temporary_name_.c_str(), 0);
+    ::close(descriptor);
+    descriptor = open_temporary(allowed);
+  }
   if (descriptor < 0) {
     const int error = errno;
     temporary_name_.clear();
@@ -140,6 +167,17 @@ Result<void> NewFile::create_temporary(async::Loop& loop) {
   }
   TRY_LET(file_, async::SystemFile::adopt(loop, descriptor, path_));
   return {};
+}
+
+// -1: errno says why.
+int NewFile::open_temporary(mode_t mode) {
+  constexpr int flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW;
+  int descriptor = -1;
+  do {
+    temporary_name_ = temporary_name_for(name_);
+    descriptor = openat(folder_, temporary_name_.c_str(), flags, mode);
+  } while (descriptor < 0 && errno == EEXIST);
+  return descriptor;
 }
 
 Result<void> NewFile::take_over_attributes() {

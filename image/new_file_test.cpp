@@ -132,6 +132,94 @@ TEST_CASE("a successor has its predecessor's owner, permissions and attributes")
   }
 }
 
+// Of a file that shows the one named "shown", at the moment when it begins.
+mode_t mode_beside_shown(Place& place) {
+  const Permissions permissions = permissions_beside(place.folder.path("shown"));
+  const auto file = NewFile::begin(*place.loop, place.folder.path("new"), false, permissions);
+  REQUIRE_OK(file);
+  struct stat status;
+  REQUIRE(fstat((*file)->file().descriptor(0, 0), &status) == 0);
+  return status.st_mode & 07777;
+}
+
+class Umask {
+ public:
+  explicit Umask(mode_t mode) : before_(umask(mode)) {}
+  Umask(const Umask&) = delete;
+  Umask& operator=(const Umask&) = delete;
+  ~Umask() { umask(before_); }
+
+ private:
+  mode_t before_;
+};
+
+TEST_CASE("what shows a file is for those who may read that one, less the umask") {
+  Place place;
+  place.put("shown", "private");
+  const struct {
+    mode_t shown;
+    mode_t umask;
+    mode_t expected;
+  } cases[] = {{0600, 022, 0600}, {0640, 022, 0640}, {0644, 022, 0644}, {0444, 022, 0644},
+               {0666, 0, 0644},   {0755, 0, 0644},   {0660, 0, 0640},   {0604, 0, 0604},
+               {0644, 077, 0600}, {0644, 027, 0640}, {0400, 0, 0600},   {04000, 0, 0600}};
+  for (const auto& [shown, mask, expected] : cases) {
+    CAPTURE(shown);
+    REQUIRE(chmod(place.folder.path("shown").c_str(), shown) == 0);
+    const Umask umask(mask);
+    CHECK(mode_beside_shown(place) == expected);
+  }
+  const Umask umask(0);
+  fs::remove(place.folder.path("shown"));
+  CHECK(mode_beside_shown(place) == 0600);
+}
+
+TEST_CASE("what shows a file of another group is for that group only") {
+  if (geteuid() != 0) return tests::skip("only root has files of several groups");
+  Place place;
+  place.put("shown", "private");
+  REQUIRE(chown(place.folder.path("shown").c_str(), 0, 1235) == 0);
+  const auto mode_beside = [&place](mode_t shown) {
+    REQUIRE(chmod(place.folder.path("shown").c_str(), shown) == 0);
+    const Umask umask(0);
+    return mode_beside_shown(place);
+  };
+  CHECK(mode_beside(0640) == 0600);
+  CHECK(mode_beside(0604) == 0600);
+  CHECK(mode_beside(0644) == 0644);
+  REQUIRE(chown(place.folder.path("").c_str(), 0, 1235) == 0);
+  REQUIRE(chmod(place.folder.path("").c_str(), 02700) == 0);
+  CHECK(mode_beside(0640) == 0640);
+}
+
+// rw-, another user's r--, ---, a mask of r--, ---: as <linux/posix_acl_xattr.h> has it. Its file's
+// mode looks like 0640.
+constexpr unsigned char access_list[] = {2,   0,   0,   0,    1,   0,    6,    0,   255, 255, 255,
+                                         255, 2,   0,   4,    0,   0xd2, 4,    0,   0,   4,   0,
+                                         0,   0,   255, 255,  255, 255,  0x10, 0,   4,   0,   255,
+                                         255, 255, 255, 0x20, 0,   0,    0,    255, 255, 255, 255};
+
+TEST_CASE("where access control lists say who may read, what shows a file is for its owner only") {
+  Place place;
+  place.put("shown", "private");
+  const std::string shown = place.folder.path("shown");
+  const Umask umask(0);
+  const auto give = [](const std::string& path, const char* attribute) {
+    return setxattr(path.c_str(), attribute, access_list, sizeof access_list, 0) == 0;
+  };
+  REQUIRE(chmod(shown.c_str(), 0640) == 0);
+  if (!give(place.folder.path(""), "system.posix_acl_default"))
+    return tests::skip("this file system has no access control lists");
+  CHECK(mode_beside_shown(place) == 0600);
+  REQUIRE(removexattr(place.folder.path("").c_str(), "system.posix_acl_default") == 0);
+  CHECK(mode_beside_shown(place) == 0640);
+  REQUIRE(give(shown, "system.posix_acl_access"));
+  struct stat status;
+  REQUIRE(stat(shown.c_str(), &status) == 0);
+  REQUIRE((status.st_mode & 0777) == 0640);
+  CHECK(mode_beside_shown(place) == 0600);
+}
+
 TEST_CASE("a target that came into being meanwhile stays") {
   Place place;
   auto file = NewFile::begin(*place.loop, place.folder.path("a"), false);

@@ -21,14 +21,14 @@ Async<void> make_fit_for_edit(File& file, Format format) {
   co_return Result<void>();
 }
 
-Async<void> write_parent(File& file, const ParentForCreation& parent,
-                         std::optional<Guid> other_identity) {
+Async<void> write_parent(File& file, const ParentForCreation& parent, UnfinishedMerge merge) {
   if (parent.format == Format::vhd) {
     const libvhd::ParentLink link = vhd_parent_link(parent);
     co_return co_await libvhd::change_parent(file, link);
   }
   vhdx::ParentLink link = vhdx_parent_link(parent);
-  link.other_data_write_guid = other_identity;
+  link.other_data_write_guid = merge.other_identity;
+  link.merged_data_write_guid = merge.merged;
   vhdx::MetadataChange change;
   CO_TRY_LET(change.parent_locator, vhdx::locator_for(link));
   co_return co_await vhdx::change_metadata(file, change);

@@ -17,11 +17,15 @@ Async<std::unique_ptr<async::SystemFile>> open_for_edit(async::Loop& loop, const
 // The second part of that, for a file that is open for writing and locked already.
 Async<void> make_fit_for_edit(File& file, Format format);
 
+// What a VHDX says of a merge that is not finished; a VHD cannot say it.
+struct UnfinishedMerge {
+  std::optional<Guid> other_identity = std::nullopt;  // one that the parent may have as well
+  std::optional<Guid> merged = std::nullopt;          // as in disk::ParentReference
+};
+
 // Makes the differencing image in a file that is fit for an edit name this parent, and no other.
-// After a crash it names the old one or the new one. other_identity: VHDX: one that the parent may
-// have as well; else none. Errors: invalid_argument (paths that the format cannot hold); no_space;
-// io.
-Async<void> write_parent(File& file, const ParentForCreation& parent,
-                         std::optional<Guid> other_identity);
+// What it said of a merge is gone. After a crash it names the old one or the new one. Errors:
+// invalid_argument (paths that the format cannot hold); no_space; io.
+Async<void> write_parent(File& file, const ParentForCreation& parent, UnfinishedMerge merge);
 
 }  // namespace vhdkit::image

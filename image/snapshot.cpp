@@ -31,8 +31,6 @@ CreateOptions options_for(Image& image, const std::string& path) {
   disk::Layer& layer = image.disk().layer(0);
   CreateOptions options{.format = image.format(), .parent_path = path};
   options.block_size_bytes = layer.block_size_bytes();
-  if (image.format() == Format::vhdx)
-    options.disk_id = Guid::parse(layer.describe().text("disk-id"));
   return options;
 }
 

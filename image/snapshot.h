@@ -18,8 +18,9 @@ struct SnapshotOptions {
 
 // Makes an empty child of the image that takes its place: from now on the disk's changes go there,
 // and the image stays as it is. The child has the image's block and sector sizes and, as VHDX, its
-// virtual disk identifier, so a guest sees the same disk. Returns the child's path.
-// Errors: exists; invalid_argument (a format without children); and as Image::open() and create().
+// virtual disk identifier, so a guest sees the same disk. Nobody may read the child who may not
+// read the image. Returns the child's path. Errors: exists; invalid_argument (a format without
+// children); and as Image::open() and create().
 Async<std::string> snapshot(async::Loop& loop, const std::string& path,
                             const SnapshotOptions& options, const OpenOptions& open_options);
 

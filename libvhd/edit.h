@@ -15,12 +15,15 @@ namespace vhdkit::libvhd {
 // unsupported, io.
 Async<void> set_unique_id(File& file, const Guid& unique_id);
 
-// Names another parent. All locators are replaced by the link's two paths, W2ru and W2ku, whose
-// data is put behind the content: the header lies there too for a while, since it has two sectors,
-// which a crash could tear, and a footer has one. The file has a whole footer at its end all the
-// time. Where it cannot grow, it has its old end again; an error later, when all that is new has
-// its place, leaves the new values. REQUIRES: a differencing image. Errors: corrupt;
-// invalid_argument (no path); io; no_space.
+// Names another parent. All locators are replaced by the link's two paths, W2ru and W2ku. The new
+// header and the locators' data are put behind the content first, since a header has two sectors,
+// which a crash could tear, and a footer has one; then they come to the places of the old ones, and
+// the file has its old length again. The file has a whole footer at its end all the time.
+//
+// Where a path is too long for the old locators' room, the data stays behind the content, and what
+// lies before it is used no more: a leak, once that is some KiB. Where the file cannot grow, it has
+// its old end again; an error later, when all that is new has its place, leaves the new values.
+// REQUIRES: a differencing image. Errors: corrupt; invalid_argument (no path); io; no_space.
 Async<void> change_parent(File& file, const ParentLink& parent);
 
 }  // namespace vhdkit::libvhd

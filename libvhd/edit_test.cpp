@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <cerrno>
+#include <utility>
 
 #include "async/sim_file.h"
 #include "libvhd/check.h"
@@ -141,6 +142,93 @@ TEST_CASE("whatever fails, the child names the old or the new parent, with its p
     file.set_fault(nullptr);
     names_new_parent(file.content());
   }
+}
+
+TEST_CASE("a child that gets one parent after the other has its length, and no leak") {
+  async::MemoryFile file = child();
+  const uint64_t file_bytes = file.size_bytes();
+  for (const char* path :
+       {R"(..\elsewhere\base.vhd)", R"(.\base.vhd)", R"(..\elsewhere\base.vhd)"}) {
+    REQUIRE_OK(tests::await(change_parent(file, link(new_identity, path))));
+    CHECK(file.size_bytes() == file_bytes);
+  }
+  CHECK(names_new_parent(file));
+  // 256 UTF-16 units have the locator's sector, one more has not.
+  REQUIRE_OK(tests::await(change_parent(file, link(new_identity, std::string(256, 'a')))));
+  CHECK(file.size_bytes() == file_bytes);
+  REQUIRE_OK(tests::await(change_parent(file, link(new_identity, std::string(257, 'a')))));
+  const uint64_t long_bytes = file.size_bytes();
+  CHECK(long_bytes == file_bytes + 512 + 1024 + 1024);
+  for (const size_t length : {1, 257, 256, 512, 1}) {
+    REQUIRE_OK(tests::await(change_parent(file, link(new_identity, std::string(length, 'a')))));
+    CHECK(file.size_bytes() == long_bytes);
+  }
+  REQUIRE_OK(tests::await(change_parent(file, link(new_identity, R"(..\elsewhere\base.vhd)"))));
+  CHECK(file.size_bytes() == long_bytes);
+  CHECK(names_new_parent(file));
+}
+
+TEST_CASE("of two rooms the shorter path takes the smaller one") {
+  async::MemoryFile file = child();
+  ParentLink new_link = link(new_identity, std::string(300, 'a'));
+  new_link.absolute_path = R"(D:\base.vhd)";
+  REQUIRE_OK(tests::await(change_parent(file, new_link)));
+  const uint64_t file_bytes = file.size_bytes();
+  for (int i = 0; i < 4; ++i) {
+    std::swap(new_link.relative_path, new_link.absolute_path);
+    REQUIRE_OK(tests::await(change_parent(file, new_link)));
+    CHECK(file.size_bytes() == file_bytes);
+  }
+}
+
+// 512 KiB to a block, each with a place of its own behind the file's end.
+tests::VhdImage image_with_many_entries() {
+  constexpr uint64_t entry_count = 4'000'000;
+  constexpr uint32_t block_bytes = 512 * KiB;
+  tests::VhdImage image(tests::vhd_differencing, entry_count * block_bytes, block_bytes);
+  image.locate(0, "W2ru", std::string_view("b\0a\0s\0e\0", 8));
+  for (size_t i = 0; i < entry_count; ++i) image.table[i] = uint32_t(40'000 + i * 1026);
+  return image;
+}
+
+TEST_CASE("millions of entries that name places behind the end cost one look at each") {
+  const auto file = image_with_many_entries().file();
+  const uint64_t file_bytes = file->size_bytes();
+  REQUIRE_OK(tests::await(change_parent(*file, link(new_identity, R"(.\base.vhd)"))));
+  CHECK(file->size_bytes() == file_bytes);
+}
+
+TEST_CASE("no entry is read any more when no room is left") {
+  tests::VhdImage image = image_with_many_entries();
+  image.table[1] = uint32_t(image.content_end / 512 - 2);  // upon the locator's sector
+  const auto content = image.file();
+  async::SimLoop loop(1);
+  async::SimFile file(loop, *content);
+  uint64_t reads = 0;
+  file.set_fault([&reads](async::SimFile::Access access, uint64_t, uint64_t) {
+    reads += access == async::SimFile::Access::read ? 1 : 0;
+    return 0;
+  });
+  REQUIRE_OK(loop.run(change_parent(file, link(new_identity, R"(.\base.vhd)"))));
+  CHECK(reads < 40);  // the entries alone are as many times six
+  CHECK(file.size_bytes() > content->size_bytes());
+}
+
+TEST_CASE("a locator's room that a block has too is left to the block") {
+  tests::VhdImage image(tests::vhd_differencing, 4 * MiB);
+  const std::string_view path("b\0a\0s\0e\0", 8);
+  image.locate(0, "W2ru", path);  // at offset 2048
+  image.place(0, 5);
+  image.put_locator(0, "W2ru", 2048, 4096, 8);  // bytes of room: the block begins there
+  const auto file = image.file();
+  const std::vector<std::byte> data(2 * MiB, std::byte{7});
+  file->store(5 * 512 + 512, data);
+  std::vector<std::byte> bitmap(512);
+  file->fetch(5 * 512, bitmap);
+  REQUIRE_OK(tests::await(change_parent(*file, link(new_identity, std::string(300, 'a')))));
+  std::vector<std::byte> kept(512);
+  file->fetch(5 * 512, kept);
+  CHECK(kept == bitmap);
 }
 
 TEST_CASE("an identifier changes and nothing else of the footer does") {

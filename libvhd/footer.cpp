@@ -145,6 +145,18 @@ Footer build_footer(const HardDiskFooter& footer) {
   return raw;
 }
 
+Async<void> write_footer(File& file, uint64_t file_offset, const HardDiskFooter& footer) {
+  const Footer raw = build_footer(footer);
+  const auto bytes = bytes_of(raw);
+  CO_TRY(co_await file.write(file_offset, bytes));
+  co_return co_await file.flush();
+}
+
+Async<void> make_copy_equal(File& file, const FoundFooter& found) {
+  if (found.copy != FooterCopy::different) co_return Result<void>();
+  co_return co_await write_footer(file, 0, found.footer);
+}
+
 std::string disk_type_name(uint32_t type) {
   switch (DiskType(type)) {
     case DiskType::fixed:

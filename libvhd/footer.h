@@ -97,6 +97,11 @@ struct FoundFooter {
 // Errors: corrupt (no footer, or the one there is damaged); unsupported; io.
 Async<FoundFooter> find_footer(File& file);
 
+// Writes the footer there, in one sector, and flushes.
+Async<void> write_footer(File& file, uint64_t file_offset, const HardDiskFooter& footer);
+// The copy at offset 0 is what counts while the tail is on its way: made equal where it differs.
+Async<void> make_copy_equal(File& file, const FoundFooter& found);
+
 // "fixed", "dynamic", "differencing"; "type 5" for others.
 std::string disk_type_name(uint32_t type);
 // The four characters of a creator or platform code, such as "win "; unprintable ones as \xNN.

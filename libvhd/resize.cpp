@@ -55,10 +55,7 @@ class Resizing {
   Async<void> run() {
     const uint64_t size_bytes = new_footer_.current_size_bytes;
     if (size_bytes == layout_.disk_bytes) co_return Result<void>();
-    // The copy is what counts while the tail is on its way.
-    if (found_.copy == FooterCopy::different) {
-      CO_TRY(co_await write_footer(0, found_.footer));
-    }
+    CO_TRY(co_await make_copy_equal(file_, found_));
     if (size_bytes > layout_.disk_bytes) co_return co_await grow();
     co_return co_await shrink();
   }
@@ -125,6 +122,11 @@ class Resizing {
     return align_up(end, sector_bytes);
   }
 
+  // Those of the disk's blocks.
+  uint64_t end_of_entries() const {
+    return layout_.table_offset + layout_.block_count() * sizeof(be32);
+  }
+
   const BlockPlaces::Place* place_of(uint64_t block) const {
     const auto found = std::ranges::find(places_, block, &BlockPlaces::Place::block_index);
     return found == places_.end() ? nullptr : &*found;
@@ -140,9 +142,9 @@ class Resizing {
     CO_TRY_LET(uint64_t end, end_of_last_block());
     end = std::max(end, layout_.content_end);
     const uint64_t table_bytes = align_up(new_count_ * sizeof(be32), sector_bytes);
-    const uint64_t table_begin = layout_.table_offset + layout_.table_entries * sizeof(be32);
     uint64_t table_offset = layout_.table_offset;
-    if (next_use(align_up(table_begin, sector_bytes)) < table_offset + table_bytes)
+    // What the header counts beyond the disk's blocks may be a block's place.
+    if (next_use(end_of_entries()) < table_offset + table_bytes)
       table_offset = align_up(std::max(end, file_.size_bytes()), sector_bytes);
     end = std::max(end, table_offset + table_bytes);
     if (end > layout_.content_end) CO_TRY(co_await move_tail(end));
@@ -172,7 +174,7 @@ class Resizing {
   Async<void> move_tail(uint64_t end) {
     const uint64_t old_end = layout_.content_end;
     const uint64_t tail = align_up(std::max(end, file_.size_bytes()), sector_bytes);
-    CO_TRY(co_await write_footer(tail, found_.footer));
+    CO_TRY(co_await write_footer(file_, tail, found_.footer));
     layout_.content_end = tail;
     co_return co_await disk::zero_range(file_, old_end, tail - old_end);
   }
@@ -224,8 +226,9 @@ class Resizing {
 
   Async<void> shrink() {
     CO_TRY(co_await write_footers());
-    const uint64_t table_end = layout_.table_offset + layout_.table_entries * sizeof(be32);
-    CO_TRY(co_await write_unused(layout_.table_offset + new_count_ * sizeof(be32), table_end));
+    // What the header counts beyond them may be a block's place.
+    const uint64_t new_end = layout_.table_offset + new_count_ * sizeof(be32);
+    CO_TRY(co_await write_unused(new_end, end_of_entries()));
     CO_TRY(co_await file_.flush());
     CO_TRY(co_await write_header(layout_.table_offset, uint32_t(new_count_)));
     for (const BlockPlaces::Place& place : places_) {
@@ -244,7 +247,7 @@ class Resizing {
                         located_, layout_.content_end);
     const uint64_t end = end_of_use();
     if (end + sizeof(Footer) >= file_.size_bytes()) co_return co_await file_.flush();
-    CO_TRY(co_await write_footer(end, new_footer_));
+    CO_TRY(co_await write_footer(file_, end, new_footer_));
     CO_TRY(file_.resize(end + sizeof(Footer)));
     co_return co_await file_.flush();
   }
@@ -265,15 +268,8 @@ class Resizing {
   }
 
   Async<void> write_footers() {
-    CO_TRY(co_await write_footer(layout_.content_end, new_footer_));
-    co_return co_await write_footer(0, new_footer_);
-  }
-
-  Async<void> write_footer(uint64_t file_offset, const HardDiskFooter& footer) {
-    const Footer raw = build_footer(footer);
-    const auto bytes = bytes_of(raw);
-    CO_TRY(co_await file_.write(file_offset, bytes));
-    co_return co_await file_.flush();
+    CO_TRY(co_await write_footer(file_, layout_.content_end, new_footer_));
+    co_return co_await write_footer(file_, 0, new_footer_);
   }
 
   File& file_;

@@ -16,12 +16,13 @@ namespace vhdkit::libvhd {
 // VHD has no log; a sector that is old or new does what a log would do:
 //
 //   grow     the copy of the footer made whole; where the file gets longer, the same footer at its
-//            new end, flush. BAT entries behind the disk's made unused; where something lies behind
-//            the BAT, all of it behind the content instead. What the last block has behind the
+//            new end, flush. BAT entries behind the disk's made unused; where something lies there,
+//            all of the BAT behind the content instead. What the last block has behind the
 //            disk's end made zero. Flush. The header, whose first sector says place and length of
 //            the BAT, flush. The footer with the new size, flush, its copy, flush.
-//   shrink   the footer with the new size, flush, its copy, flush. The entries behind the new end
-//            made unused, flush, the header, flush. Their blocks given back and the file cut.
+//   shrink   the footer with the new size, flush, its copy, flush. The entries from the new
+//            end to the old one made unused, flush, the header, flush. Their blocks given back and
+//            the file cut.
 //
 // So after a crash at any moment the disk has the old or the new size and its content, as the
 // footer at the tail says, and where it is damaged, its copy. Space may be lost, which `check`

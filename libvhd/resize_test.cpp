@@ -139,6 +139,22 @@ TEST_CASE("what a smaller disk has no more leaves the block that begins where th
   CHECK(byte_at(*disk, 2 * MiB + 512 * KiB - 1) == 7);
 }
 
+TEST_CASE("a block that lies where the header only counts entries keeps its bytes") {
+  for (const uint64_t size : {2 * MiB, 10 * MiB, 2 * GiB, 400 * GiB}) {
+    CAPTURE(size);
+    tests::VhdImage image(dynamic, 8 * MiB);
+    image.place(0, 4);
+    image.header.put(tests::vhd_header::max_entries, 4, 3000);
+    auto file = image.file();
+    fill(*file, first_data, 2 * MiB, 7);
+    REQUIRE_OK(tests::await(resize(*file, size)));
+    const auto disk = opened(*file);
+    for (const uint64_t disk_offset : {uint64_t{0}, 12 * KiB, 2 * MiB - 1})
+      CHECK(byte_at(*disk, disk_offset) == 7);
+    if (size > 2 * MiB) CHECK(byte_at(*disk, size - 1) == 0);
+  }
+}
+
 TEST_CASE("where guests would see the geometry, the creator becomes one whose size counts") {
   tests::VhdImage image(dynamic, 4 * MiB);
   image.footer.put(tests::vhd_footer::creator, "qemu");

@@ -23,6 +23,7 @@ constexpr size_t max_changed_sectors = 4096;
 
 TableWriter::TableWriter(const Image& image, UsedSpace use)
     : file_(image.file),
+      flusher_(image.file),
       footer_(build_footer(image.footer.footer)),
       copy_differs_(image.footer.copy == FooterCopy::different),
       layout_(image.layout),
@@ -54,9 +55,7 @@ Async<uint64_t> TableWriter::take_place() {
 // Moves the footer so that the content may end there.
 Async<void> TableWriter::make_room(uint64_t end) {
   if (end <= layout_.content_end) co_return Result<void>();
-  const async::Mutex::Guard guard = co_await growing_.lock();
   const uint64_t old_end = layout_.content_end;
-  if (end <= old_end) co_return Result<void>();
   const uint64_t new_end = align_up(end + growth_bytes, sector_bytes);
   auto written = co_await write_footer(new_end);
   // Whatever is there of it now: it is zeroed before anything is put there.
@@ -71,7 +70,7 @@ Async<void> TableWriter::make_room(uint64_t end) {
 Async<void> TableWriter::write_footer(uint64_t file_offset) {
   const auto bytes = bytes_of(footer_);
   CO_TRY(co_await file_.write(file_offset, bytes));
-  co_return co_await file_.flush();
+  co_return co_await flusher_.flush();
 }
 
 async::FileRange TableWriter::range_of_place(uint64_t file_offset) const {
@@ -88,7 +87,7 @@ void TableWriter::give_back(uint64_t file_offset) {
 
 // --- tables in memory ---
 
-Async<TableWriter::Held> TableWriter::hold(uint64_t block) {
+Async<TableWriter::Held> TableWriter::hold(uint64_t block, bool) {
   Held held(2);
   const async::FileRange piece = piece_of_entry(layout_, block);
   CO_TRY_LET(held[0], co_await pieces_.read(file_, piece.file_offset, piece.length));
@@ -170,7 +169,7 @@ Async<void> TableWriter::begin() {
 
 Async<void> TableWriter::commit() {
   const std::vector<disk::ChangedPage> sectors = pieces_.take_changes();
-  CO_TRY(co_await file_.flush());
+  CO_TRY(co_await flusher_.flush());
   if (sectors.empty()) co_return Result<void>();
   async::TaskGroup writes;
   for (const disk::ChangedPage& sector : sectors) {
@@ -178,7 +177,7 @@ Async<void> TableWriter::commit() {
     writes.start(file_.write(sector.file_offset, bytes));
   }
   CO_TRY(co_await writes.finish());
-  co_return co_await file_.flush();
+  co_return co_await flusher_.flush();
 }
 
 Async<void> TableWriter::close() {

@@ -1,8 +1,8 @@
 // The BAT, the sector bitmaps and the footer of an image that is open for writing.
 #pragma once
 
-#include "async/mutex.h"
 #include "disk/file_space.h"
+#include "disk/flusher.h"
 #include "disk/writable_tables.h"
 #include "libvhd/block_tables.h"
 #include "libvhd/footer.h"
@@ -41,19 +41,19 @@ class TableWriter final : public disk::WritableTables {
   const disk::BlockShape& shape() const override { return shape_; }
   // The copy at offset 0 is what counts while the footer moves, so it must say the same.
   Async<void> begin() override;
-  Async<Held> hold(uint64_t block) override;
+  Async<Held> hold(uint64_t block, bool in_part) override;
   std::optional<disk::Block> find(uint64_t block) override;
   uint64_t present_bytes(uint64_t disk_offset, uint64_t length) override;
   void set(uint64_t block, disk::Block value) override;
   void set_empty(uint64_t block, uint64_t file_offset) override;
   void set_present(uint64_t disk_offset, uint64_t length) override;
   bool has_room_for_change() const override;
-  bool has_changes() const override { return pieces_.changed_page_count() > 0; }
   Async<uint64_t> take_place() override;
   async::FileRange range_of_place(uint64_t file_offset) const override;
   void give_back(uint64_t file_offset) override;
   Async<void> commit() override;
   Async<void> close() override;
+  std::optional<Error> flush_error() const override { return flusher_.error(); }
 
  private:
   uint64_t place_bytes() const { return layout_.bitmap_bytes() + layout_.block_bytes; }
@@ -62,6 +62,7 @@ class TableWriter final : public disk::WritableTables {
   Async<void> write_footer(uint64_t file_offset);
 
   File& file_;
+  disk::Flusher flusher_;
   Footer footer_;
   bool copy_differs_;
   BlockLayout& layout_;
@@ -70,7 +71,6 @@ class TableWriter final : public disk::WritableTables {
   disk::FileSpace space_;
   std::optional<async::FileRange> last_block_;
   uint64_t opened_bytes_;  // where the content ended then: below it, unused space may hold anything
-  async::Mutex growing_;
 };
 
 // Whether the BAT can be changed in sectors. Errors: corrupt.

@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <cerrno>
+
 #include "async/forwarding_file.h"
 #include "async/sim_file.h"
 #include "async/task_group.h"
@@ -146,6 +148,53 @@ TEST_CASE("first writes at one time into one block take one place") {
     CHECK(usage.allocated == 1);
     CHECK(findings.count(disk::Severity::leak) == 0);
     CHECK(written.size_bytes() < empty.size_bytes() + 3 * MiB);
+  }
+}
+
+Async<void> write_sector(disk::LayeredDisk& disk, uint64_t disk_offset) {
+  const std::vector<std::byte> bytes(512, std::byte{0xab});
+  const std::span<const std::byte> view(bytes);
+  co_return co_await disk.write(disk_offset, view);
+}
+
+// The system tells of lost bytes once: those of block 0 may be lost when the file grows for the
+// next block.
+TEST_CASE("a flush that fails while the file grows ends all writing, a failed write does not") {
+  using Access = async::SimFile::Access;
+  const VhdImage shape(vhd_dynamic, 256 * MiB);
+  for (const Access broken : {Access::flush, Access::write}) {
+    CAPTURE(int(broken));
+    async::SimLoop loop(1);
+    VhdImage image = shape;
+    async::SimFile file(loop, *image.file());
+    auto opened = loop.run(open_for_writing(file));
+    REQUIRE_OK(opened);
+    disk::LayeredDisk& disk = **opened;
+    REQUIRE_OK(loop.run(write_sector(disk, 0)));
+    REQUIRE_OK(loop.run(disk.flush()));
+    REQUIRE_OK(loop.run(write_sector(disk, 0)));
+    file.set_fault([broken](Access access, uint64_t, uint64_t) {
+      return access == broken ? (broken == Access::flush ? EIO : ENOSPC) : 0;
+    });
+    // 64 MiB of room were made for block 0.
+    Result<void> failed;
+    for (uint64_t block = 1; failed && block < 64; ++block)
+      failed = loop.run(write_sector(disk, block * 2 * MiB));
+    REQUIRE_FALSE(failed.has_value());
+    file.set_fault({});
+    if (broken == Access::write) {
+      REQUIRE_OK(loop.run(write_sector(disk, 200 * MiB)));
+      REQUIRE_OK(loop.run(disk.close()));
+      continue;
+    }
+    const uint64_t writes = file.write_count();
+    const std::string& says = failed.error().message;
+    REQUIRE_FAILS(Errc::io, says, loop.run(disk.flush()));
+    REQUIRE_FAILS(Errc::io, says, loop.run(write_sector(disk, 0)));
+    REQUIRE_FAILS(Errc::io, says, loop.run(write_sector(disk, 200 * MiB)));
+    REQUIRE_FAILS(Errc::io, says, loop.run(disk.zero(0, 512)));
+    REQUIRE_FAILS(Errc::io, says, loop.run(disk.close()));
+    CHECK(file.write_count() == writes);
   }
 }
 

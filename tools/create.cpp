@@ -43,8 +43,11 @@ class Create final : public Verb {
     arguments.optional_positional("SIZE", size_into(target_.options.size_bytes),
                                   "Of the guest's disk; with -b the parent's, if left out.");
     target_.declare(arguments, "-f,--format");
-    arguments.option("-b,--backing", "PARENT", into(target_.options.parent_path),
-                     "The parent: an image of the same format. It must not change afterwards.");
+    arguments.option(
+        "-b,--backing", "PARENT", into(target_.options.parent_path),
+        "The parent: an image of the same format. It must not change afterwards. Nobody "
+        "may read the new image who may not read it; one that is replaced keeps its "
+        "permissions.");
     arguments.option("-F,--backing-format", "FORMAT", format_into(parent_.format),
                      "The parent's format; without it its content says it.");
     declare_mappings(arguments, parent_.path_mappings);

@@ -201,12 +201,7 @@ Take interval_into(std::optional<std::chrono::duration<double>>& interval) {
 
 Take count_into(std::optional<uint64_t>& count) {
   return [&count](const std::string& value) -> Result<void> {
-    uint64_t number = 0;
-    const char* const end = value.data() + value.size();
-    const auto [rest, error] = std::from_chars(value.data(), end, number);
-    if (error != std::errc() || rest != end || number == 0)
-      return fail(Errc::invalid_argument, "a number from 1 on is wanted");
-    count = number;
+    TRY_LET(count, parse_count(value));
     return {};
   };
 }

@@ -98,6 +98,14 @@ Result<image::SizeChange> parse_size_change(std::string_view text) {
   return change;
 }
 
+Result<uint64_t> parse_count(std::string_view text, uint64_t most) {
+  std::string_view rest = text;
+  const std::optional<uint64_t> count = take_number(rest);
+  if (rest.empty() && count && *count != 0 && *count <= most) return *count;
+  const std::string range = most == UINT64_MAX ? "on" : fmt::format("to {}", most);
+  return fail(Errc::invalid_argument, "a number from 1 " + range + " is wanted");
+}
+
 Result<void> check_identifier(const Guid& guid) {
   if (!guid.is_zero()) return {};
   return fail(Errc::invalid_argument, "an identifier of zeroes only identifies nothing");

@@ -21,6 +21,9 @@ Result<uint64_t> parse_size(std::string_view text);
 // Errors: invalid_argument.
 Result<image::SizeChange> parse_size_change(std::string_view text);
 
+// A number of things, from 1 on: "12". Errors: invalid_argument, also where it is more than most.
+Result<uint64_t> parse_count(std::string_view text, uint64_t most = UINT64_MAX);
+
 // The path from the root on, for programs that have a folder of their own; links stay.
 std::string absolute_path(const std::string& path);
 

@@ -41,6 +41,17 @@ TEST_CASE("sizes are bytes or have a power of 1024 behind them") {
   }
 }
 
+TEST_CASE("counts are from 1 on, and not more than what is said") {
+  CHECK(parse_count("1").value_or(0) == 1);
+  CHECK(parse_count("18446744073709551615").value_or(0) == UINT64_MAX);
+  CHECK(parse_count("32", 32).value_or(0) == 32);
+  for (const char* const text : {"", "0", "-1", "+1", " 1", "1 ", "1K", "18446744073709551616"}) {
+    CAPTURE(text);
+    REQUIRE_FAILS(Errc::invalid_argument, "a number from 1 on is wanted", parse_count(text));
+  }
+  REQUIRE_FAILS(Errc::invalid_argument, "a number from 1 to 32 is wanted", parse_count("33", 32));
+}
+
 TEST_CASE("what is no size is refused with its reason") {
   struct Case {
     const char* text;

@@ -29,7 +29,9 @@ constexpr Page snapshot_page = {
         "IMAGE keeps the disk as it is now, and must not be written any more. vhd merge puts the "
         "changes back into it.\n\n"
         "The child is named as Hyper-V names its checkpoints: disk.vhdx gets disk_GUID.avhdx. The "
-        "guest sees the same disk: a VHDX's virtual disk identifier is the child's too.",
+        "guest sees the same disk: a VHDX's virtual disk identifier is the child's too. Nobody may "
+        "read "
+        "it who may not read IMAGE, and the umask takes more off.",
     .examples = examples,
     .exit_codes = exit_codes,
 };

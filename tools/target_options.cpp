@@ -102,7 +102,9 @@ constexpr TargetKey keys[] = {
      apply_logical},
     {"physical_sector_size", "512|4096",
      "VHDX: the sector size that the disk reports. Default 4096.", apply_physical},
-    {"disk_id", "GUID", "The identifier of the disk: VHD's unique id, VHDX's virtual disk id.",
+    {"disk_id", "GUID",
+     "The identifier of the disk: VHD's unique id, VHDX's virtual disk id. The "
+     "default is random, for a VHDX with a parent the parent's.",
      apply_disk_id},
     {"data_write_guid", "GUID", "VHDX: the identifier that children will know the content by.",
      apply_data_write_guid},

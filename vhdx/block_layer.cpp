@@ -178,22 +178,18 @@ Async<void> BlockLayer::make_writable(bool keep_identity) {
                                  .headers = image_.headers,
                                  .layout = layout_,
                                  .tables = tables_,
-                                 .keeps_places = is_fixed(),
+                                 .keeps_places = image_.metadata.is_fixed(),
                                  .keep_identity = keep_identity};
   writer_ = std::make_unique<disk::BlockWriter>(
       *file_, std::make_unique<TableWriter>(image, take_stock(places)));
   co_return Result<void>();
 }
 
-bool BlockLayer::is_fixed() const {
-  return image_.metadata.leave_blocks_allocated && !layout_.bat.has_parent;
-}
-
 Async<void> BlockLayer::cut_to_content() {
   BlockPlaces places(layout_.file_bytes);
   CO_TRY(co_await collect_places(places));
   uint64_t end = take_stock(places).space.end();
-  if (is_fixed()) {
+  if (image_.metadata.is_fixed()) {
     // [MS-VHDX] 2.6.2.1: LeaveBlockAllocated. A disk without parent has places of its blocks only.
     const uint64_t absent_count = layout_.bat.payload_block_count() - places.sorted().size();
     end += absent_count * layout_.bat.block_bytes;

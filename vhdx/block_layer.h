@@ -53,7 +53,6 @@ class BlockLayer final : public disk::Layer {
   disk::Extent extent_of(const Part& part, uint64_t entry) const;
   std::optional<disk::Extent> peek_bits(const Part& part, uint64_t entry);
   Async<void> collect_places(BlockPlaces& places);
-  bool is_fixed() const;
   UsedSpace take_stock(BlockPlaces& places) const;
   uint64_t room_end(uint64_t begin, uint64_t next) const;
   Async<bool> audit_entries(uint64_t index, uint64_t end, BlockPlaces& places);

@@ -17,7 +17,7 @@ ImageToCheck image_of(const RegionsToCheck& regions, const Metadata& metadata,
   image.layout.file_bytes = file_bytes;
   image.layout.structures = regions.structures;
   image.bat_bytes = regions.bat->length;
-  image.is_fixed = metadata.leave_blocks_allocated && !metadata.has_parent;
+  image.is_fixed = metadata.is_fixed();
   return image;
 }
 

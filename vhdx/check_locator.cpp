@@ -11,8 +11,8 @@ using disk::Subject;
 constexpr std::string_view paths[] = {key_relative_path, key_volume_path, key_absolute_path};
 
 bool is_known_key(std::string_view key) {
-  for (const std::string_view known :
-       {key_linkage, key_linkage2, key_relative_path, key_volume_path, key_absolute_path})
+  for (const std::string_view known : {key_linkage, key_linkage2, key_relative_path,
+                                       key_volume_path, key_absolute_path, key_merged})
     if (key == known) return true;
   return false;
 }

@@ -10,7 +10,7 @@ using disk::Description;
 
 std::string type_name(const Metadata& metadata) {
   if (metadata.has_parent) return "differencing";
-  return metadata.leave_blocks_allocated ? "fixed" : "dynamic";
+  return metadata.is_fixed() ? "fixed" : "dynamic";
 }
 
 void describe_log(const OpenedImage& image, Description& text) {

@@ -31,7 +31,7 @@ bool is_known_item(const MetadataItem& item);
 
 struct Metadata {
   uint32_t block_size_bytes = 0;
-  bool leave_blocks_allocated = false;  // a fixed disk
+  bool leave_blocks_allocated = false;  // a fixed disk, where it has no parent
   bool has_parent = false;              // a differencing disk, whatever leave_blocks_allocated says
   uint64_t disk_size_bytes = 0;
   Guid disk_id;
@@ -39,6 +39,8 @@ struct Metadata {
   uint32_t physical_sector_bytes = 0;  // 512 or 4096
   std::optional<ParentLocator> parent_locator;
   std::vector<MetadataItem> unknown;  // not required; kept as they are
+
+  bool is_fixed() const { return leave_blocks_allocated && !has_parent; }
 };
 
 // Reads the table and the known items. [MS-VHDX] 2.6.

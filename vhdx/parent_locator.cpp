@@ -155,6 +155,7 @@ disk::ParentReference parent_reference(const ParentLocator& locator) {
     // A second linkage of zero is one that was never set: no other file shall pass by it.
     if (guid && (key == key_linkage || !guid->is_zero())) parent.identities.push_back(*guid);
   }
+  if (const std::string* merged = locator.find(key_merged)) parent.merged = Guid::parse(*merged);
   constexpr std::pair<const char*, PathKind> paths[] = {{key_relative_path, PathKind::relative},
                                                         {key_volume_path, PathKind::volume},
                                                         {key_absolute_path, PathKind::absolute}};

@@ -112,8 +112,9 @@ class Growth {
     }
     // Whoever made the disk smaller may have left entries behind.
     CO_TRY(co_await clear_entries(file_, image_.regions.bat, now_, then_));
-    const bool is_fixed = image_.metadata.leave_blocks_allocated && !now_.has_parent;
-    if (is_fixed) CO_TRY(co_await place_new_blocks());
+    if (image_.metadata.is_fixed()) {
+      CO_TRY(co_await place_new_blocks());
+    }
     co_return co_await file_.flush();
   }
 

@@ -84,7 +84,7 @@ void TableWriter::give_back(uint64_t file_offset) {
 
 // --- tables in memory ---
 
-Async<TableWriter::Held> TableWriter::hold(uint64_t block) {
+Async<TableWriter::Held> TableWriter::hold(uint64_t block, bool in_part) {
   Held held;
   const BatLayout& bat = layout_.bat;
   CO_TRY_LET(const Entries entries, co_await tables_.entries_at(bat.payload_index(block)));
@@ -94,6 +94,9 @@ Async<TableWriter::Held> TableWriter::hold(uint64_t block) {
   const uint64_t chunk = block / bat.chunk_ratio();
   CO_TRY_LET(const Entries bitmap_entries, co_await tables_.entries_at(bat.bitmap_index(chunk)));
   held.push_back(bitmap_entries.piece);
+  const disk::BlockState state = find(block)->state;
+  const bool is_absent = state == disk::BlockState::absent;
+  if (state != disk::BlockState::partial && !(is_absent && in_part)) co_return std::move(held);
   CO_TRY_LET(const uint64_t offset, co_await bitmap_offset(chunk));
   CO_TRY_LET(const Bits bits, co_await tables_.bits_in(offset, disk_offset));
   held.push_back(bits.piece);
@@ -112,11 +115,9 @@ std::optional<uint64_t> TableWriter::find_bitmap_offset(uint64_t chunk) {
 // REQUIRES: the chunk's entry is held.
 Async<uint64_t> TableWriter::bitmap_offset(uint64_t chunk) {
   if (const auto found = find_bitmap_offset(chunk)) co_return *found;
+  const async::Mutex::Guard guard = co_await taking_bitmap_.lock();
+  if (const auto found = find_bitmap_offset(chunk)) co_return *found;
   CO_TRY_LET(const uint64_t file_offset, co_await take(sector_bitmap_bytes));
-  if (const auto found = find_bitmap_offset(chunk)) {
-    space_.give_back(file_offset, sector_bitmap_bytes);
-    co_return *found;
-  }
   new_bitmaps_.emplace(chunk, file_offset);
   co_return file_offset;
 }

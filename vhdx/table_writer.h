@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 
+#include "async/mutex.h"
 #include "disk/file_space.h"
 #include "disk/writable_tables.h"
 #include "vhdx/block_tables.h"
@@ -45,14 +46,13 @@ class TableWriter final : public disk::WritableTables {
 
   const disk::BlockShape& shape() const override { return shape_; }
   Async<void> begin() override;
-  Async<Held> hold(uint64_t block) override;
+  Async<Held> hold(uint64_t block, bool in_part) override;
   std::optional<disk::Block> find(uint64_t block) override;
   uint64_t present_bytes(uint64_t disk_offset, uint64_t length) override;
   void set(uint64_t block, disk::Block value) override;
   void set_empty(uint64_t block, uint64_t file_offset) override;
   void set_present(uint64_t disk_offset, uint64_t length) override;
   bool has_room_for_change() const override;
-  bool has_changes() const override { return tables_.pieces().changed_page_count() > 0; }
   Async<uint64_t> take_place() override;
   async::FileRange range_of_place(uint64_t file_offset) const override;
   void give_back(uint64_t file_offset) override;
@@ -60,6 +60,7 @@ class TableWriter final : public disk::WritableTables {
   Async<void> close() override;
 
  private:
+  bool has_changes() const { return tables_.pieces().changed_page_count() > 0; }
   Async<void> give_up_kept_places();
   Async<uint64_t> take(uint64_t length);
   Async<uint64_t> bitmap_offset(uint64_t chunk);
@@ -78,8 +79,12 @@ class TableWriter final : public disk::WritableTables {
   disk::FileSpace space_;
   uint64_t opened_bytes_;  // the file's size then: what nothing uses below it may hold anything
   std::optional<async::FileRange> last_block_;
-  // Places of sector bitmap blocks that the BAT does not name yet, by chunk.
+  // Places of sector bitmap blocks that the BAT does not name yet, by chunk. One is taken when a
+  // block is about to become partial, one at a time, and named when a block of the chunk becomes
+  // so. Where none does after all, since the block became whole meanwhile or its place was spoiled,
+  // it waits for the next, or for close(), which gives it back.
   std::map<uint64_t, uint64_t> new_bitmaps_;
+  async::Mutex taking_bitmap_;
   LogWriter log_;
 };
 

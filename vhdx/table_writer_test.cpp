@@ -42,6 +42,10 @@ class Writing {
     return loop_.run(disk_->write(block * MiB, view));
   }
   Result<void> write_at_once(size_t count) { return loop_.run(write_side_by_side(count)); }
+  // All at once, two to a chunk.
+  Result<void> write_to_chunks(const std::vector<uint64_t>& lengths, uint64_t chunk_bytes) {
+    return loop_.run(write_lengths(lengths, chunk_bytes));
+  }
   Result<void> zero(uint64_t disk_offset, uint64_t length) {
     return loop_.run(disk_->zero(disk_offset, length));
   }
@@ -67,6 +71,15 @@ class Writing {
     const std::span<const std::byte> view(bytes);
     async::TaskGroup writes;
     for (size_t i = 0; i < count; ++i) writes.start(disk_->write((2 + i) * MiB, view));
+    co_return co_await writes.finish();
+  }
+  Async<void> write_lengths(std::vector<uint64_t> lengths, uint64_t chunk_bytes) {
+    const std::vector<std::byte> bytes(1 * MiB, std::byte{7});
+    async::TaskGroup writes;
+    for (size_t i = 0; i < lengths.size(); ++i) {
+      const std::span<const std::byte> view = std::span(bytes).first(lengths[i]);
+      writes.start(disk_->write(i / 2 * chunk_bytes + i % 2 * MiB, view));
+    }
     co_return co_await writes.finish();
   }
   Async<void> flush_side_by_side(size_t count) {
@@ -255,6 +268,29 @@ TEST_CASE("flushes at the same time are one, or two where one runs already") {
   REQUIRE_OK(writing.flush_at_once(16));
   CHECK(writing.file().flush_count() - before <= 3 * of_one);
   REQUIRE_OK(writing.close());
+}
+
+// [MS-VHDX] 2.5.1.2: only a chunk with a partially present block needs a sector bitmap block.
+TEST_CASE("a child's session leaves no unused space, whatever comes to its chunks") {
+  // Chunks of 4 GiB; whole blocks in some, parts in others.
+  constexpr uint64_t chunk_bytes = 4 * GiB;
+  for (uint64_t seed = 0; seed < 10; ++seed) {
+    CAPTURE(seed);
+    tests::VhdxImage image = tests::clean_image();
+    image.make_differencing();
+    image.entries.clear();
+    image.metadata.disk_size_bytes = 6 * chunk_bytes;
+    image.file_bytes = 4 * MiB;
+    Writing writing(image, seed);
+    std::vector<uint64_t> lengths;
+    for (uint64_t i = 0; i < 12; ++i) {
+      const bool is_whole = (seed >> i % 4 & 1) == 0;
+      lengths.push_back(is_whole ? 1 * MiB : 512 * (1 + i));
+    }
+    REQUIRE_OK(writing.write_to_chunks(lengths, chunk_bytes));
+    REQUIRE_OK(writing.close());
+    CHECK(writing.checked().text() == "");
+  }
 }
 
 }  // namespace

@@ -153,3 +153,13 @@ def test_repair_keeps_out_of_a_file_that_is_in_use(tmp_path):
         # Whoever writes may leave anything for a moment: others look only if they insist.
         assert run("check", image).code == 1
         assert run("check", "-U", image).code == 0
+
+
+def test_a_child_that_was_written_in_many_chunks_has_no_leak(tmp_path):
+    """A chunk needs a sector bitmap block only for a block that is there in part."""
+    base, child = tmp_path / "base.vhdx", tmp_path / "child.vhdx"
+    run_ok("create", "-q", "-f", "vhdx", "-o", "block_size=1M", base, "20G")
+    run_ok("create", "-q", "-f", "vhdx", "-o", "block_size=1M", "-b", base, child)
+    writes = ["write 0 1M", "write 4G 1M", "write 8G 512", "write 12G 1M", f"write {(12 << 30) + (5 << 19)} 4K"]
+    run_ok("io", "-q", *(word for write in writes for word in ("-c", write)), child)
+    assert run_ok("check", "--output=json", child).json()["findings"] == []

@@ -145,3 +145,29 @@ def test_a_parent_whose_path_windows_could_not_write_is_refused(kind, tmp_path):
         run_ok("create", "-q", "-f", kind, "-b", parent, folder / "child")
         run_ok("hash", folder / "child")
     assert not (tmp_path / "child").exists()
+
+
+def test_a_vhdx_child_is_its_parents_disk_by_default(tmp_path):
+    """[MS-VHDX] 2.6.1.2: what says something of the virtual disk is copied. A VHD's identifier is the file's."""
+    own = "01234567-89ab-cdef-0123-456789abcdef"
+    identifiers = {}
+    for kind in ("vhd", "vhdx"):
+        for name, words in (("base", []), ("child", ["-b"]), ("other", ["-o", f"disk_id={own}", "-b"])):
+            image, parent = tmp_path / f"{name}.{kind}", tmp_path / f"base.{kind}"
+            last = [parent, image] if words else [image, "3M"]
+            run_ok("create", "-q", "-f", kind, *words, *last)
+            data = run_ok("info", "--output=json", image).json()["format-specific"]["data"]
+            identifiers[kind, name] = data["disk-id" if kind == "vhdx" else "unique-id"]
+    assert identifiers["vhdx", "child"] == identifiers["vhdx", "base"]
+    assert identifiers["vhd", "child"] != identifiers["vhd", "base"]
+    assert identifiers["vhdx", "other"] == identifiers["vhd", "other"] == own
+
+
+def test_hyper_v_takes_no_vhd_child_of_another_size(tmp_path):
+    base, child = tmp_path / "base.vhd", tmp_path / "child.vhd"
+    run_ok("create", "-q", "-f", "vhd", base, "20M")
+    outcome = run("create", "-f", "vhd", "--profile", "hyperv", "-b", base, child, "30M")
+    assert outcome.code == 1 and "a parent of its own size" in outcome.err
+    assert not child.exists()
+    run_ok("create", "-q", "-f", "vhd", "--profile", "hyperv", "-b", base, child)
+    assert run("check", "-q", "--profile", "hyperv", child).code == 0

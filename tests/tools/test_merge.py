@@ -56,6 +56,19 @@ def chain(base):
     return base, middle, newest
 
 
+def test_who_may_read_a_child(base, tmp_path):
+    before = os.umask(0o022)
+    try:
+        for number, (mode, expected) in enumerate([(0o600, 0o600), (0o640, 0o640), (0o644, 0o644), (0o660, 0o640), (0o444, 0o644)]):
+            base.chmod(mode)
+            made = tmp_path / f"child{number}"
+            run_ok("create", "-q", "-f", base.suffix[1:], "-b", base, made)
+            for child in (snapshot(base), made):
+                assert os.stat(child).st_mode & 0o7777 == expected
+    finally:
+        os.umask(before)
+
+
 def test_a_checkpoint_is_named_as_hyper_v_names_them(base, tmp_path):
     before = disk_hash(base)
     child = snapshot(base)
@@ -131,7 +144,7 @@ def test_a_checkpoint_out_of_the_middle(chain):
     assert run("check", "-q", newest).code in (0, 3)
     # Its content has its identity, and nothing else is accepted any more.
     assert data_write_guid(base) == identity
-    assert "parent_linkage2" not in run_ok("info", newest).out
+    assert "parent linkage2" not in run_ok("info", newest).out
     run_ok("merge", "-q", newest)
     assert disk_hash(base) == wanted
 
@@ -462,7 +475,7 @@ def test_a_chain_merge_that_is_killed_at_each_of_its_steps_goes_on(family, tmp_p
         assert not os.path.exists(newest)
         assert disk_hash(base) == wanted[newest]
         assert not is_vhdx or data_write_guid(base) == identity
-        assert "parent_linkage2" not in run_ok("info", heir).out
+        assert "parent linkage2" not in run_ok("info", heir).out
 
     moments = moments_of(call, tmp_path, *words)
     check_the_end()
@@ -616,3 +629,136 @@ def test_a_parent_that_cannot_be_named_is_found_before_anything_is_changed(base,
     outcome = run("merge", folder / child)
     assert outcome.code == 1 and "not UTF-8" in outcome.err
     assert [fingerprint(image) for image in images] == before
+
+
+DISK_ID = "01234567-89ab-cdef-0123-456789abcdef"
+
+
+def says_of_disk(image):
+    data = run_ok("info", "--output=json", image).json()["format-specific"]["data"]
+    return data["disk-id"], data["logical-sector-size"], data["physical-sector-size"]
+
+
+@pytest.mark.parametrize("words", [[], ["--keep"]])
+def test_what_a_vhdx_says_of_its_disk_is_merged_too(tmp_path, words):
+    """[MS-VHDX] 2.6.1.2, IsVirtualDisk; killed on the way, the merge can be called again."""
+    base, child, stored = tmp_path / "base.vhdx", tmp_path / "child.vhdx", tmp_path / "stored"
+    run_ok("create", "-q", "-f", "vhdx", base, "9M")
+    io(base, "write -S 1 0 9M")
+    run_ok("create", "-q", "-f", "vhdx", "-b", base, child)
+    run_ok("set", "--disk-id", DISK_ID, "--physical-sector-size", "512", child)
+    io(child, "write -P 2 1M 5K")
+    wanted, identity = disk_hash(child), data_write_guid(base)
+    assert says_of_disk(base)[0] != DISK_ID and says_of_disk(base)[2] == 4096
+    stored.mkdir()
+    for image in (base, child):
+        shutil.copy2(image, stored)
+    moments = moments_of("io_uring_enter", tmp_path, "merge", "-q", *words, child, most=1000)
+    for moment in (None, *moments[-50:]):  # at the end, when the content is there
+        for name in names_in(stored):
+            shutil.copy2(stored / name, tmp_path / name)
+        if moment:
+            kill_at("io_uring_enter", moment, "merge", "-q", *words, child)
+        if child.exists():
+            assert disk_hash(child) == wanted, f"killed at {moment}"
+            run_ok("merge", "-q", *words, child)
+        assert says_of_disk(base) == (DISK_ID, 512, 512)
+        assert disk_hash(base) == wanted
+        assert (data_write_guid(base) == identity) == (words == ["--keep"])
+        assert run("check", "-q", base).code in (0, 3)
+
+
+def test_a_checkpoint_that_was_made_when_a_merge_was_broken_off_is_not_lost(tmp_path):
+    base, child = tmp_path / "base.vhdx", tmp_path / "child.vhdx"
+    run_ok("create", "-q", "-f", "vhdx", base, "9M")
+    io(base, "write -S 1 0 9M")
+    run_ok("create", "-q", "-f", "vhdx", "-b", base, child)
+    io(child, "write -P 2 1M 5K")
+    wanted, identity = disk_hash(child), data_write_guid(base)
+    stored = tmp_path / "stored"
+    stored.mkdir()
+    for image in (base, child):
+        shutil.copy2(image, stored)
+    # Broken off when the child accepts both identities, and the base has its old one.
+    for moment in reversed(moments_of("io_uring_enter", tmp_path, "merge", "-q", child, most=1000)):
+        for name in names_in(stored):
+            shutil.copy2(stored / name, tmp_path / name)
+        kill_at("io_uring_enter", moment, "merge", "-q", child)
+        if child.exists() and data_write_guid(base) == identity and "parent linkage2" in run_ok("info", child).out:
+            break
+    else:
+        pytest.fail("was never broken off there")
+    checkpoint = snapshot(base)
+    outcome = run("merge", child)
+    assert outcome.code == 1 and f"is the parent of {checkpoint}, which would be lost" in outcome.err
+    assert disk_hash(checkpoint) == disk_hash(child) == wanted
+    # Whichever of the two was written last.
+    io(checkpoint, "write -P 8 3M 4K")
+    precious = disk_hash(checkpoint)
+    run_ok("set", "--disk-id", DISK_ID, child)
+    outcome = run("merge", child)
+    assert outcome.code == 1 and f"is the parent of {checkpoint}, which would be lost" in outcome.err
+    assert disk_hash(checkpoint) == precious and disk_hash(child) == wanted
+    os.remove(checkpoint)
+    run_ok("merge", "-q", child)
+    assert disk_hash(base) == wanted
+
+
+@pytest.fixture
+def broken_off(tmp_path):
+    """A merge into the base that was killed when the newest image names it, before it has the new identity."""
+    base = tmp_path / "base.vhdx"
+    run_ok("create", "-q", "-f", "vhdx", base, "9M")
+    io(base, "write -S 1 0 9M")
+    middle, newest = tmp_path / "middle.avhdx", tmp_path / "newest.avhdx"
+    run_ok("snapshot", "--to", middle, base)
+    io(middle, "write -P 2 1M 64K")
+    run_ok("snapshot", "--to", newest, middle)
+    io(newest, "write -P 3 1M 5K")
+    identity, stored = data_write_guid(base), tmp_path / "stored"
+    stored.mkdir()
+    for image in (base, middle, newest):
+        shutil.copy2(image, stored)
+    for moment in reversed(moments_of("io_uring_enter", tmp_path, "merge", "-q", "--into", base, newest, most=1000)):
+        for name in names_in(stored):
+            shutil.copy2(stored / name, tmp_path / name)
+        kill_at("io_uring_enter", moment, "merge", "-q", "--into", base, newest)
+        if newest.exists() and data_write_guid(base) == identity and "parent linkage2" in run_ok("info", newest).out:
+            shutil.rmtree(stored)
+            return base, middle, newest
+    pytest.fail("was never broken off there")
+
+
+def test_a_merge_that_is_killed_twice_goes_on(broken_off, tmp_path):
+    base, middle, newest = broken_off
+    assert f"vhdkit_merged: {{{data_write_guid(middle)}}}" in run_ok("info", newest).out
+    assert run("check", "-q", newest).code == 0
+    wanted, stored = disk_hash(newest), tmp_path / "stored"
+    stored.mkdir()
+    for image in broken_off:
+        shutil.copy2(image, stored)
+    for moment in moments_of("io_uring_enter", tmp_path, "merge", "-q", newest, most=1000)[-30:]:
+        for name in names_in(stored):
+            shutil.copy2(stored / name, tmp_path / name)
+        kill_at("io_uring_enter", moment, "merge", "-q", newest)
+        if newest.exists():
+            assert disk_hash(newest) == wanted, f"killed at {moment}"
+            run_ok("merge", "-q", newest)
+        assert disk_hash(base) == wanted, f"killed at {moment}"
+        assert shows(middle) is None
+
+
+def test_an_image_between_that_was_written_since_is_not_lost(broken_off):
+    base, middle, newest = broken_off
+    io(middle, "write -P 9 2M 4K")
+    precious, wanted = disk_hash(middle), disk_hash(newest)
+    outcome = run("merge", newest)
+    assert outcome.code == 1 and f"is the parent of {middle}, which would be lost" in outcome.err
+    assert disk_hash(middle) == precious and disk_hash(newest) == wanted
+
+
+def test_another_parent_ends_what_a_child_says_of_a_merge(broken_off):
+    base, _, newest = broken_off
+    run_ok("reparent", "--to", base, newest)
+    shown = run_ok("info", newest).out
+    assert "vhdkit_merged" not in shown and "parent linkage2" not in shown
