@@ -32,9 +32,9 @@ void Background::begin() {
   if (pid == 0) setsid();
 }
 
-void Background::done(int exit_code) {
+bool Background::done(int exit_code) {
   const int report = std::exchange(report_, -1);
-  if (report < 0) return;
+  if (report < 0) return true;
   if (exit_code == 0) {
     report_to_log();
     const int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -43,8 +43,9 @@ void Background::done(int exit_code) {
     [[maybe_unused]] const int moved = chdir("/");
   }
   const auto code = static_cast<unsigned char>(exit_code);
-  [[maybe_unused]] const ssize_t told = write(report, &code, 1);
+  const bool is_told = write(report, &code, 1) == 1;
   close(report);
+  return is_told;
 }
 
 }  // namespace vhdkit::fuse

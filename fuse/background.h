@@ -12,8 +12,9 @@ class Background {
   // or with 1 if the first one ends without it.
   void begin();
   // The mount is usable, or never will be: lets the other process end. From now on there is no
-  // terminal, and messages go to the system's log. Nothing where begin() was not called.
-  void done(int exit_code);
+  // terminal, and messages go to the system's log. Nothing where begin() was not called. Returns:
+  // false where nobody has waited for it: the other process was ended, by Ctrl-C.
+  bool done(int exit_code);
 
  private:
   int report_ = -1;  // the write end of a pipe

@@ -67,23 +67,13 @@ FileSystem::FileSystem(const Ownership& ownership, uint64_t disk_size_bytes,
 
 size_t FileSystem::add_disk(std::string name, ByteDisk& disk, uint64_t disk_offset,
                             uint64_t length) {
-  files_.push_back({.name = std::move(name),
-                    .disk = &disk,
-                    .disk_offset = disk_offset,
-                    .length = length,
-                    .text = "",
-                    .modified = ownership_.modified});
+  files_.emplace_back(std::move(name), &disk, disk_offset, length, "", ownership_.modified);
   return files_.size() - 1;
 }
 
 void FileSystem::add_text(std::string name, std::string text) {
   const uint64_t length = text.size();
-  files_.push_back({.name = std::move(name),
-                    .disk = nullptr,
-                    .disk_offset = 0,
-                    .length = length,
-                    .text = std::move(text),
-                    .modified = ownership_.modified});
+  files_.emplace_back(std::move(name), nullptr, 0, length, std::move(text), ownership_.modified);
 }
 
 // --- what the files are ---

@@ -2,6 +2,7 @@
 // them.
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <string>
@@ -36,7 +37,7 @@ class FileSystem {
   size_t add_disk(std::string name, ByteDisk& disk, uint64_t disk_offset, uint64_t length);
   // A file that is a text and is only read.
   void add_text(std::string name, std::string text);
-  size_t open_count(size_t file) const { return files_[file].open_count; }
+  const std::atomic<size_t>& open_count(size_t file) const { return files_[file].open_count; }
 
   // What libfuse calls; the user data of the session is the file system.
   static const fuse_lowlevel_ops& operations();
@@ -72,8 +73,8 @@ class FileSystem {
     uint64_t disk_offset;
     uint64_t length;
     std::string text;
-    size_t open_count = 0;
     timespec modified;
+    std::atomic<size_t> open_count = 0;  // read by other threads, too
   };
   struct Operations;
 

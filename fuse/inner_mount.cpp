@@ -5,9 +5,12 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <fstream>
 #include <string_view>
 
 #include "fuse/programs.h"
@@ -45,12 +48,20 @@ Result<void> mount_by_driver(const InnerMount& inner) {
   return run_program({program, "-o", options, inner.file, inner.mount_point});
 }
 
-// Closed where it is another file system's by now.
-Descriptor open_root(const InnerFileSystem& inner) {
-  Descriptor root(open(inner.mount_point.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  struct stat status;
-  const bool is_its = root.is_open() && fstat(root.number(), &status) == 0;
-  return is_its && status.st_dev == inner.device ? std::move(root) : Descriptor();
+// Closed where something else is mounted there by now. As long as it is open, the file system keeps
+// its device's number.
+Descriptor open_root(const Mounted& mounted) {
+  Descriptor root(open(mounted.mount_point.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  return root.is_open() && is_of(root.number(), mounted) ? std::move(root) : Descriptor();
+}
+
+// Whether it is a loop device upon a file of this mount: numbers of loop devices are given out
+// again.
+bool lies_in(dev_t device, const Mounted& outer) {
+  std::ifstream file(
+      fmt::format("/sys/dev/block/{}:{}/loop/backing_file", major(device), minor(device)));
+  std::string path;
+  return std::getline(file, path) && path.starts_with(outer.mount_point + "/");
 }
 
 // XFS's FSOP_GOINGDOWN, which ext4, f2fs and others have taken over; 0 is its default, which writes
@@ -58,14 +69,19 @@ Descriptor open_root(const InnerFileSystem& inner) {
 constexpr unsigned long shut_down = _IOR('X', 125, uint32_t);
 constexpr uint32_t after_writing = 0;
 
+// The file system, and none of the options of the folders where it is mounted.
+bool make_read_only(int root) {
+  const Descriptor changes(fspick(root, "", FSPICK_EMPTY_PATH | FSPICK_CLOEXEC));
+  return changes.is_open() &&
+         fsconfig(changes.number(), FSCONFIG_SET_FLAG, "ro", nullptr, 0) == 0 &&
+         fsconfig(changes.number(), FSCONFIG_CMD_RECONFIGURE, nullptr, nullptr, 0) == 0;
+}
+
 // Read-only is as good as unmounted, but not possible while a file is open for writing.
-bool close_to_writers(const InnerFileSystem& inner) {
-  // Held open, it is not exchanged for another one meanwhile.
-  const Descriptor root = open_root(inner);
-  if (!root.is_open()) return false;
-  if (mount(nullptr, inner.mount_point.c_str(), nullptr, MS_REMOUNT | MS_RDONLY, nullptr) == 0)
-    return true;
-  return ioctl(root.number(), shut_down, &after_writing) == 0;
+bool close_to_writers_at(const Mounted& mounted, const Mounted& outer) {
+  const Descriptor root = open_root(mounted);
+  if (!root.is_open() || !lies_in(mounted.device, outer)) return false;
+  return make_read_only(root.number()) || ioctl(root.number(), shut_down, &after_writing) == 0;
 }
 
 std::string name_of(unsigned partition) {
@@ -80,29 +96,33 @@ Result<void> mount_inner(const InnerMount& inner) {
                       inner.file, inner.mount_point});
 }
 
-std::optional<InnerFileSystem> inner_at(const std::string& mount_point) {
+bool sync_inner(const Mounted& inner) {
+  for (const Mounted& mounted : mounts_of(inner.device)) {
+    const Descriptor root = open_root(mounted);
+    if (!root.is_open()) continue;
+    syncfs(root.number());
+    return true;
+  }
+  return false;
+}
+
+bool close_to_writers(const Mounted& inner, const Mounted& outer) {
+  return std::ranges::any_of(mounts_of(inner.device), [&](const Mounted& mounted) {
+    return close_to_writers_at(mounted, outer);
+  });
+}
+
+bool has_lost_its_driver(const Mounted& inner) {
   struct stat status;
-  if (stat(mount_point.c_str(), &status) != 0) return std::nullopt;
-  return InnerFileSystem{.mount_point = mount_point, .device = status.st_dev};
+  return presence_of(inner) == Presence::visible && stat(inner.mount_point.c_str(), &status) != 0 &&
+         errno == ENOTCONN;
 }
 
-bool is_there(const InnerFileSystem& inner) {
-  const auto now = inner_at(inner.mount_point);
-  return now && now->device == inner.device;
-}
-
-void sync_inner(const InnerFileSystem& inner) {
-  const Descriptor root = open_root(inner);
-  if (root.is_open()) syncfs(root.number());
-}
-
-Result<void> unmount_inner(const InnerFileSystem& inner, Deadline deadline) {
-  if (unmount_unused(inner.mount_point, deadline)) return {};
-  // Its last user may have gone just now, and somebody have unmounted it.
-  if (!is_there(inner)) return {};
-  const bool is_closed = close_to_writers(inner);
+Result<void> unmount_inner(const Mounted& inner, const Mounted& outer, Deadline deadline) {
+  if (unmount_unused(inner, deadline)) return {};
+  const bool is_closed = close_to_writers(inner, outer);
   if (!is_closed) sync_inner(inner);
-  TRY(detach(inner.mount_point));
+  TRY(detach(inner));
   return fail(is_closed ? Errc::busy : Errc::io,
               fmt::format("{}: is unmounted while it is in use: {}", inner.mount_point,
                           is_closed ? "what was written is in the image, and nothing can be "

@@ -22,24 +22,24 @@ struct InnerMount {
 // package or the need for root; io.
 Result<void> mount_inner(const InnerMount& inner);
 
-// A file system that was mounted, told from others that are mounted there later.
-struct InnerFileSystem {
-  std::string mount_point;
-  dev_t device;
-};
-// What is mounted there now.
-std::optional<InnerFileSystem> inner_at(const std::string& mount_point);
-bool is_there(const InnerFileSystem& inner);
+// What was mounted from a file of another mount, the outer one, wherever it is mounted by now.
+// Blocking, as above.
 
 // Puts everything that was written there into the file, but for what a FUSE driver keeps to itself.
-// Blocks, as above.
-void sync_inner(const InnerFileSystem& inner);
+// False: it is mounted nowhere that this process sees.
+bool sync_inner(const Mounted& inner);
 
-// Unmounts as soon as nobody uses it. At the deadline it is taken from its users: a file system of
-// the kernel is made to write everything and to refuse what comes later, where it can do so, and
-// needs no recovery then. Blocks, as above. Errors: busy (it was taken, with all that was written);
-// io (it was taken, and something may be lost; or it could not be taken).
-Result<void> unmount_inner(const InnerFileSystem& inner, Deadline deadline);
+// Makes it write everything and refuse what comes later; it needs no recovery then. False: it is no
+// file system of the kernel's that can do so, or mounted nowhere.
+bool close_to_writers(const Mounted& inner, const Mounted& outer);
+
+// A FUSE driver that has ended without unmounting.
+bool has_lost_its_driver(const Mounted& inner);
+
+// Unmounts as soon as nobody uses it. At the deadline it is closed to writers and taken from its
+// users. Errors: busy (it was taken, with all that was written); io (it was taken, and something
+// may be lost; or it could not be taken).
+Result<void> unmount_inner(const Mounted& inner, const Mounted& outer, Deadline deadline);
 
 // Which partition holds the only file system; 0: the disk itself does, without a table. Errors:
 // not_found; invalid_argument where there are several, listing them.

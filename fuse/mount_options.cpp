@@ -65,7 +65,7 @@ bool is_for_others(const Word& word) {
 }
 
 // mount(8) always says ro or rw, and then its helper mount.fuse3 says dev and suid unless it is
-// told the contrary. So rw was not meant where both are spoken of, which people do not do.
+// told the contrary. So rw was not meant where both are spoken of; people seldom do.
 bool is_by_mount(const std::vector<Word>& words) {
   const auto speaks_of = [&words](std::string_view name) {
     return std::ranges::any_of(words, [name](const Word& word) {

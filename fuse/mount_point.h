@@ -1,8 +1,11 @@
-// Folders on which something is mounted.
+// Folders on which something is mounted, and the mounts that were made here.
 #pragma once
 
 #include <chrono>
+#include <cstdint>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "support/result.h"
 
@@ -10,19 +13,46 @@ namespace vhdkit::fuse {
 
 using Deadline = std::chrono::steady_clock::time_point;
 
-// Whether another file system begins at this folder.
+// Whether another file system begins at this folder. It is asked.
 bool is_mount_point(const std::string& path);
 
+// A mount that was made here, told from what is mounted at the same folder before, upon it or after
+// it, and wherever its folder is moved to. What is known of it comes from /proc/self/mountinfo: the
+// file system is not asked.
+struct Mounted {
+  std::string mount_point;  // when it was found
+  // The kernel gives numbers out again, so the three together say which one it is.
+  int id;
+  dev_t device;  // the file system's, which may be mounted in other folders too
+  std::string source;
+};
+// What somebody who comes to the folder finds mounted there. path: absolute, without links.
+std::optional<Mounted> mounted_at(const std::string& path);
+// All mounts of a file system that this process sees.
+std::vector<Mounted> mounts_of(dev_t device);
+
+enum class Presence {
+  visible,
+  covered,  // something else was mounted upon it, or above: what is done at its folder is done to
+            // that
+  gone,
+};
+Presence presence_of(const Mounted& mounted);
+// Whether this descriptor is of a file there.
+bool is_of(int descriptor, const Mounted& mounted);
+
 // All of these may wait for what is written back meanwhile, so they are never called on the thread
-// that serves it.
+// that serves it. What is covered is left alone, since another one would be met in its place.
 
-// Unmounts as soon as nobody has a file there any more. False: somebody had one at the deadline.
-bool unmount_unused(const std::string& mount_point, Deadline deadline);
+// Unmounts as soon as nobody has a file there any more. False: at the deadline it was in use, or
+// covered.
+bool unmount_unused(const Mounted& mounted, Deadline deadline);
 
-// Unmounts for whoever comes from now on; who is there stays there. Errors: io.
-Result<void> detach(const std::string& mount_point);
+// Unmounts for whoever comes from now on; who is there stays there. Errors: io, also where it is
+// covered.
+Result<void> detach(const Mounted& mounted);
 
 // The one, or at the deadline the other. Errors: busy (it was the other); io.
-Result<void> take_away(const std::string& mount_point, Deadline deadline);
+Result<void> take_away(const Mounted& mounted, Deadline deadline);
 
 }  // namespace vhdkit::fuse

@@ -89,6 +89,9 @@ Async<void> Mounting::run() {
     helper_ = std::make_unique<Helper>();
     look_for_partitions();
     prepared = co_await session_->serve(*helper_);
+    if (outcome_ && !is_usable_)
+      outcome_ =
+          fail(Errc::interrupted, plan_.mount_point + ": was unmounted before it could be used");
     session_.reset();
     helper_.reset();
   }
@@ -203,7 +206,10 @@ Result<void> Mounting::choose_outer_mount_point() {
   std::string folder = runtime != nullptr ? runtime : geteuid() == 0 ? "/run" : "/tmp";
   folder += "/vhd-mount-XXXXXX";
   if (mkdtemp(folder.data()) == nullptr) return fail_errno(errno, folder);
-  outer_mount_point_ = folder;
+  // As mountinfo has it.
+  std::error_code unknown;
+  const auto real = fs::canonical(folder, unknown);
+  outer_mount_point_ = unknown ? folder : real.string();
   return {};
 }
 
@@ -241,8 +247,8 @@ void Mounting::look_for_partitions() {
   helper_->start(job, [this](const Result<void>& done) {
     if (!done) return give_up(done.error());
     show_partitions();
-    if (plan_.inner) return mount_inside();
-    background_.done(0);
+    if (!plan_.inner) return become_usable();
+    if (!session_->is_unmounting()) mount_inside();
   });
 }
 
@@ -267,7 +273,9 @@ void Mounting::mount_inside() {
   helper_->start(
       [this, inner]() -> Result<void> {
         TRY(mount_inner(inner));
-        session_->set_inner(inner_at(inner.mount_point));
+        const auto mounted = mounted_at(inner.mount_point);
+        if (!mounted) return fail(Errc::io, inner.mount_point + ": was unmounted at once");
+        session_->set_inner({.mounted = *mounted, .open_count = files_->open_count(*inner_file_)});
         return {};
       },
       [this](const Result<void>& done) {
@@ -275,8 +283,15 @@ void Mounting::mount_inside() {
         // Whoever unmounts the inner one closes the file, and that ends all of it.
         session_->set_end_condition([this] { return files_->open_count(*inner_file_) == 0; });
         if (overlay_) overlay_->begin_use();
-        background_.done(0);
+        become_usable();
       });
+}
+
+// Who has stopped waiting for it does not want it.
+void Mounting::become_usable() {
+  if (session_->is_unmounting()) return;
+  is_usable_ = background_.done(0);
+  if (!is_usable_) session_->unmount(*helper_);
 }
 
 void Mounting::give_up(const Error& error) {

@@ -39,7 +39,8 @@ class Mounting {
   ~Mounting();
 
   // Returns when the mount is gone and everything is written and closed. Errors before the mount is
-  // usable leave nothing behind; later ones are those of the last flush and of the overlay's end.
+  // usable leave nothing behind (interrupted: it was taken away by then); later ones are those of
+  // the last flush and of the overlay's end.
   Async<void> run();
 
  private:
@@ -60,6 +61,7 @@ class Mounting {
   void look_for_partitions();
   void show_partitions();
   void mount_inside();
+  void become_usable();
   void give_up(const Error& error);
   Async<void> close();
 
@@ -80,6 +82,7 @@ class Mounting {
   std::unique_ptr<Helper> helper_;
   Found found_;  // the helper's, then the loop's
   std::optional<size_t> inner_file_;
+  bool is_usable_ = false;
   Result<void> outcome_;
 };
 

@@ -2,36 +2,17 @@
 
 #include <errno.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
 
+#include "fuse/session.h"
 #include "image/create.h"
 #include "image/merge.h"
 #include "tools/options.h"
 
 namespace vhdkit::fuse {
 namespace {
-
-// Files that are made meanwhile are, from their first moment, for those only whom this mode lets.
-class LimitedMode {
- public:
-  explicit LimitedMode(mode_t mode) : before_(umask(0777)) { umask(before_ | (~mode & 0777)); }
-  ~LimitedMode() { umask(before_); }
-  LimitedMode(const LimitedMode&) = delete;
-  LimitedMode& operator=(const LimitedMode&) = delete;
-
- private:
-  mode_t before_;
-};
-
-// The owner writes it, whatever the image allows.
-mode_t mode_of_overlay(const std::string& image_path, bool is_temporary) {
-  struct stat image;
-  if (is_temporary || stat(image_path.c_str(), &image) != 0) return 0600;
-  return 0600 | (image.st_mode & 077);
-}
 
 std::string temporary_path() {
   return fmt::format("{}/vhd-mount-{}.overlay", tools::absolute_path(tools::default_spool_folder()),
@@ -79,7 +60,8 @@ Async<void> Overlay::make() {
     options.block_size_bytes = parent->disk().layer(0).block_size_bytes();
   }
   options.parent_path = image_path_;
-  const LimitedMode limited(mode_of_overlay(image_path_, is_temporary_));
+  options.is_private = is_temporary_;
+  hold_ending_signals();
   CO_TRY(co_await image::create(loop_, path_, options, open_options_, false));
   is_new_ = true;
   co_return Result<void>();
@@ -101,6 +83,10 @@ Async<void> Overlay::open() {
   // Somebody else has found it meanwhile.
   if (!opened && opened.error().code == Errc::busy) is_new_ = false;
   CO_TRY_LET(image_, with_context(std::move(opened), "the overlay"));
+  // What is removed at the end is the file, and not a link to it.
+  std::error_code unknown;
+  const auto real_path = std::filesystem::canonical(path_, unknown);
+  if (!unknown) path_ = real_path;
   co_return Result<void>();
 }
 

@@ -7,8 +7,6 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "fuse/inner_mount.h"
-#include "fuse/mount_point.h"
 #include "fuse/report.h"
 
 namespace vhdkit::fuse {
@@ -21,21 +19,19 @@ constexpr size_t max_requests_in_progress = 32;
 constexpr unsigned rounds_between_looks = 64;
 constexpr int ending_signals[] = {SIGTERM, SIGINT, SIGHUP};
 
-Deadline deadline_of_users() { return std::chrono::steady_clock::now() + time_for_users; }
-
-Result<void> take_both_away(const std::string& outer, const std::optional<InnerFileSystem>& inner) {
-  if (!inner || !is_there(*inner)) return take_away(outer, deadline_of_users());
-  // Whatever becomes of this process meanwhile.
-  sync_inner(*inner);
-  const Deadline deadline = deadline_of_users();
-  auto inner_end = unmount_inner(*inner, deadline);
-  // The inner one's file is open until its last user is gone, or its driver has written the rest;
-  // the outer one is in use as long.
-  auto outer_end = take_away(outer, inner_end ? deadline_of_users() : deadline);
-  return inner_end ? outer_end : inner_end;
+sigset_t ending_signal_set() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : ending_signals) sigaddset(&signals, signal);
+  return signals;
 }
 
 }  // namespace
+
+void hold_ending_signals() {
+  const sigset_t signals = ending_signal_set();
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+}
 
 Session::Session(async::Loop& loop, FileSystem& files, const SessionOptions& options)
     : loop_(loop),
@@ -60,6 +56,7 @@ Result<std::unique_ptr<Session>> Session::mount(async::Loop& loop, FileSystem& f
 }
 
 Result<void> Session::open(const SessionOptions& options) {
+  hold_ending_signals();
   fuse_args arguments = FUSE_ARGS_INIT(0, nullptr);
   fuse_opt_add_arg(&arguments, "vhd-mount");
   for (const std::string& option : options.options) {
@@ -75,6 +72,9 @@ Result<void> Session::open(const SessionOptions& options) {
   if (fuse_session_mount(session_, mount_point_.c_str()) != 0)
     return fail(Errc::io, mount_point_ + ": cannot be mounted");
   is_mounted_ = true;
+  const auto mounted = mounted_at(mount_point_);
+  if (!mounted) return fail(Errc::io, mount_point_ + ": /proc/self/mountinfo does not show it");
+  mounted_ = *mounted;
   const int descriptor = fuse_session_fd(session_);
   if (fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK) != 0)
     return fail_errno(errno, "/dev/fuse");
@@ -92,10 +92,7 @@ Result<void> Session::watch(int descriptor) {
 }
 
 Result<void> Session::watch_signals() {
-  sigset_t signals;
-  sigemptyset(&signals);
-  for (const int signal : ending_signals) sigaddset(&signals, signal);
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  const sigset_t signals = ending_signal_set();
   signals_ = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
   if (signals_ < 0) return fail_errno(errno, "signalfd");
   return watch(signals_);
@@ -108,12 +105,12 @@ Async<void> Session::serve(Helper& helper) {
     if (taken < 0) break;
     if (taken == 0 || round % rounds_between_looks == 0) look_at_others(helper);
     if (fuse_session_exited(session_)) break;
-    // Then the inner one has gone, and what is mounted there by now is somebody else's.
-    if (is_over_ && is_over_()) unmount(helper, With::nothing);
+    if (is_over_ && is_over_())
+      end_by(helper, [this] { return end_after_inner(mounted_, inner_->mounted); });
     co_await files_.fewer_than(max_in_progress_);
     co_await loop_.readable(watched_);
   }
-  // Nothing of it is there any more; what libfuse would unmount could be somebody else's.
+  // If anything of it is left, that was said; what libfuse would unmount could be somebody else's.
   is_mounted_ = false;
   CO_TRY(co_await files_.finish());
   while (is_unmounting_ && !is_unmounted_) {
@@ -159,12 +156,13 @@ void Session::look_at_others(Helper& helper) {
   helper.finish_job();
 }
 
-void Session::unmount(Helper& helper, With with) {
+void Session::unmount(Helper& helper) {
+  end_by(helper, [this] { return end_mounts(mounted_, inner_); });
+}
+
+void Session::end_by(Helper& helper, Helper::Job job) {
   if (std::exchange(is_unmounting_, true)) return;
-  const auto job = [this, with] {
-    return take_both_away(mount_point_, with == With::inner ? inner_ : std::nullopt);
-  };
-  helper.start(job, [this](const Result<void>& done) {
+  helper.start(std::move(job), [this](const Result<void>& done) {
     is_unmounted_ = true;
     // Who loses nothing is told, no more.
     if (!done && done.error().code == Errc::busy)

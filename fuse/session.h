@@ -1,7 +1,6 @@
 // A mount: the kernel's requests read and answered on the image's loop, until it is unmounted.
 #pragma once
 
-#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -9,15 +8,11 @@
 #include <vector>
 
 #include "async/loop.h"
+#include "fuse/ending.h"
 #include "fuse/file_system.h"
 #include "fuse/helper.h"
-#include "fuse/inner_mount.h"
 
 namespace vhdkit::fuse {
-
-// Between a signal and the end of a mount that is still in use. Service managers wait for twice as
-// long before they kill.
-inline constexpr std::chrono::seconds time_for_users(5);
 
 struct SessionOptions {
   std::string mount_point;
@@ -25,6 +20,10 @@ struct SessionOptions {
   bool debug = false;                // libfuse prints every request
   bool one_at_a_time = false;
 };
+
+// From now on SIGTERM, SIGINT and SIGHUP are for Session::serve(), which finds those that came
+// before it too: what has been made by then has to be taken away.
+void hold_ending_signals();
 
 // Loop-bound. The file system outlives it.
 class Session {
@@ -35,22 +34,22 @@ class Session {
   ~Session();
 
   // Serves until the mount is gone, or until SIGTERM, SIGINT or SIGHUP took it away, for which its
-  // users get time_for_users; every request that came before is answered then. helper: its jobs may
-  // use the mount; their ends are told here. Errors: io, also where it was taken from users who
-  // lost something.
+  // users get some time (ending.h); every request that came before is answered then. helper: its
+  // jobs may use the mount; their ends are told here. Errors: io, also where it was taken from
+  // users who lost something.
   Async<void> serve(Helper& helper);
 
-  // Called after each request that was looked at; true: unmount now.
-  void set_end_condition(std::function<bool()> condition) { is_over_ = std::move(condition); }
   // As the signals do.
-  void unmount(Helper& helper) { unmount(helper, With::inner); }
+  void unmount(Helper& helper);
+  bool is_unmounting() const { return is_unmounting_; }
   // By the helper's job that has mounted it from a file of this mount: what ends this mount ends
   // that one first.
-  void set_inner(std::optional<InnerFileSystem> inner) { inner_ = std::move(inner); }
+  void set_inner(const Inner& inner) { inner_.emplace(inner); }
+  // REQUIRES: there is an inner one. Called after each request that was looked at; true: its file
+  // is closed for good, and this mount ends.
+  void set_end_condition(std::function<bool()> condition) { is_over_ = std::move(condition); }
 
  private:
-  enum class With { inner, nothing };
-
   Session(async::Loop& loop, FileSystem& files, const SessionOptions& options);
   Result<void> open(const SessionOptions& options);
   Result<void> watch(int descriptor);
@@ -58,13 +57,14 @@ class Session {
   int take_requests();
   bool take_request();
   void look_at_others(Helper& helper);
-  void unmount(Helper& helper, With with);
+  void end_by(Helper& helper, Helper::Job job);
 
   async::Loop& loop_;
   FileSystem& files_;
   std::string mount_point_;
-  std::optional<InnerFileSystem> inner_;  // of the helper's jobs
-  size_t max_in_progress_;                // requests
+  Mounted mounted_{};           // once it is
+  std::optional<Inner> inner_;  // of the helper's jobs
+  size_t max_in_progress_;      // requests
   fuse_session* session_ = nullptr;
   bool is_mounted_ = false;
   bool is_unmounting_ = false;

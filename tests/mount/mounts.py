@@ -2,6 +2,7 @@
 import contextlib
 import os
 import pathlib
+import random
 import shutil
 import struct
 import subprocess
@@ -44,7 +45,7 @@ def server_of(folder):
 
 
 def wait_until(condition, what):
-    for _ in range(500):
+    for _ in range(6000):
         if condition():
             return
         time.sleep(0.02)
@@ -133,7 +134,7 @@ def disk(tmp_path):
     write_mbr(path, 135168, [(0x83, 2048, 20480)])
     with open(path, "r+b") as file:
         file.seek((135168 + 2048) * 512)
-        file.write(os.urandom(MIB))
+        file.write(random.Random(5).randbytes(MIB))
     shutil.rmtree(tree)
     return path
 
@@ -141,3 +142,12 @@ def disk(tmp_path):
 @pytest.fixture(params=["vhdx", "vhd"])
 def image(request, disk):
     return convert(disk, request.param)
+
+
+@pytest.fixture
+def spool(tmp_path, monkeypatch):
+    """Where temporary overlays are made."""
+    path = tmp_path / "spool"
+    path.mkdir()
+    monkeypatch.setenv("TMPDIR", str(path))
+    return path

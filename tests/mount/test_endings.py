@@ -1,14 +1,17 @@
 """vhd-mount: what a signal leaves of a mount that somebody uses, and of one that is being made."""
 import contextlib
 import os
+import pathlib
+import re
 import signal
 import subprocess
+import tempfile
 import time
 
 import pytest
-from conftest import names_in, run
+from conftest import names_in, run, run_ok
 
-from mounts import disk, folder, image, needs_fuse, MOUNT, has_ended, is_mounted, mount, mounted, need, shell, unmount, wait_until
+from mounts import disk, folder, image, needs_fuse, MIB, MOUNT, has_ended, is_mounted, mount, mounted, need, shell, spool, unmount, wait_until
 
 TIME_FOR_USERS = 5  # seconds, as --help says
 
@@ -25,12 +28,13 @@ def a_user_with(what, folder):
             user.kill()
 
 
-def serve(image, folder, *words, **options):
+def serve(image, folder, *words, inside=True, **options):
     """A server in the foreground, with the files inside mounted."""
-    server = subprocess.Popen([MOUNT, "-f", "--fs", *words, image, folder], stderr=subprocess.PIPE, text=True, **options)
+    words = ["--fs", *words] if inside else words
+    server = subprocess.Popen([MOUNT, "-f", *words, image, folder], stderr=subprocess.PIPE, text=True, **options)
     wait_until(lambda: is_mounted(folder), "the mount")
     # Usable, not only there: its folder's owner has been told to the server.
-    wait_until(lambda: "lost+found" in names_in(folder), "the files inside")
+    wait_until(lambda: ("lost+found" if inside else "disk.p1") in names_in(folder), "the files inside")
     return server
 
 
@@ -99,3 +103,175 @@ def test_a_signal_while_the_files_inside_are_being_mounted(image, folder, tmp_pa
     assert str(image) not in shell("findmnt", "-n", "-o", "SOURCE").stdout
     with mounted(image, folder, "--fs"):
         assert (folder / "folder" / "greeting").read_text() == "hello\n"
+
+
+@contextlib.contextmanager
+def stopped_while_it_mounts(*words):
+    """A vhd-mount that has just mounted and does not know it: strace, which it runs under, and the server's number."""
+    need("strace")
+    with tempfile.TemporaryDirectory() as folder:
+        trace = pathlib.Path(folder) / "trace"
+        tracer = subprocess.Popen(["strace", "-f", "-o", trace, "-e", "trace=mount", "-e",
+                                   "inject=mount:signal=SIGSTOP:when=1", MOUNT, *words], stderr=subprocess.PIPE,
+                                  text=True)
+        stopped = None
+
+        def is_stopped():
+            nonlocal stopped
+            stopped = re.search(r"^(\d+) +--- stopped by SIGSTOP", trace.read_text() if trace.exists() else "", re.M)
+            return stopped
+
+        wait_until(is_stopped, "the mount")
+        server = int(stopped[1])
+        try:
+            yield tracer, server
+        finally:
+            os.kill(server, signal.SIGCONT)
+            tracer.wait(timeout=60)
+
+
+@pytest.mark.parametrize("words", [[], ["--fs"], ["--overlay", "tmp", "--commit"]])
+def test_a_signal_before_the_mount_can_be_used(image, folder, spool, words):
+    before = run_ok("hash", image).out
+    with stopped_while_it_mounts("-f", *words, image, folder) as (tracer, server):
+        os.kill(server, signal.SIGTERM)
+    assert tracer.returncode == 1
+    assert f"{folder}: was unmounted before it could be used" in tracer.stderr.read()
+    assert not is_mounted(folder) and names_in(spool) == []
+    assert run_ok("hash", image).out == before
+
+
+def test_who_gives_up_waiting_for_a_mount_gets_none(image, folder):
+    with stopped_while_it_mounts(image, folder) as (tracer, server):
+        waiting = int(pathlib.Path(f"/proc/{tracer.pid}/task/{tracer.pid}/children").read_text().split()[0])
+        assert waiting != server
+        os.kill(waiting, signal.SIGINT)
+        wait_until(lambda: has_ended(waiting), "the end of the one that waits")
+    assert not is_mounted(folder) and has_ended(server)
+
+
+@contextlib.contextmanager
+def mounted_by_hand(*words):
+    """A mount of the user's own; the last word is where."""
+    shell("mount", *words)
+    try:
+        yield words[-1]
+    finally:
+        while is_mounted(words[-1]):
+            shell("umount", "-l", words[-1])
+
+
+def ends(server):
+    """What it says after a SIGTERM, and its exit code."""
+    server.send_signal(signal.SIGTERM)
+    said = server.communicate(timeout=60)[1]
+    return said, server.returncode
+
+
+def test_files_that_are_bound_to_another_folder_too(image, folder, tmp_path):
+    need("e2fsck", "dumpe2fs")
+    bound = tmp_path / "bound"
+    bound.mkdir()
+    server = serve(image, folder, "-o", "rw")
+    with mounted_by_hand("--bind", folder, bound), open(bound / "log", "w", encoding="ascii", buffering=1) as log:
+        log.write("before\n")
+        server.send_signal(signal.SIGTERM)
+        count = 0
+        with contextlib.suppress(OSError):
+            while server.poll() is None:
+                log.write(f"{count}\n")
+                count += 1
+                time.sleep(0.01)
+        said = server.communicate(timeout=60)[1]
+        with contextlib.suppress(OSError):
+            log.close()
+    assert server.returncode == 0, said
+    assert f"{folder}: its files are in use elsewhere: what was written is in the image" in said
+    assert count > 0
+    check_inside(image, folder)
+    with mounted(image, folder, "--fs", "-o", "ro"):
+        lines = (folder / "log").read_text().split()
+    assert lines[:1] == ["before"] and len(lines) >= count
+
+
+def test_files_that_only_their_last_user_has(image, folder):
+    server = serve(image, folder, "-o", "rw")
+    with open(folder / "kept", "wb", buffering=0) as kept:
+        kept.write(b"before")
+        shell("umount", "-l", folder)
+        said, code = ends(server)
+        with contextlib.suppress(OSError):
+            kept.close()
+    assert code == 1 and f"{folder}: its files are still in use" in said
+    with mounted(image, folder, "--fs"):
+        assert (folder / "kept").read_text() == "before"
+
+
+def test_files_upon_which_something_else_was_mounted(image, folder):
+    server = serve(image, folder, "-o", "rw")
+    (folder / "covered").write_text("before")
+    with mounted_by_hand("-t", "tmpfs", "none", folder):
+        (folder / "not ours").write_text("")
+        said, code = ends(server)
+        assert names_in(folder) == ["not ours"]
+    assert code == 1 and f"{folder}: its files are still in use" in said
+    with mounted(image, folder, "--fs"):
+        assert (folder / "covered").read_text() == "before"
+
+
+def test_a_mount_upon_which_something_else_was_mounted(image, folder):
+    server = serve(image, folder, "-o", "rw", inside=False)
+    with open(folder / "disk", "r+b") as disk_file:
+        disk_file.seek(70 * MIB)
+        disk_file.write(b"\5" * 4096)
+    with mounted_by_hand("-t", "tmpfs", "none", folder):
+        said, code = ends(server)
+    assert code == 1 and f"{folder}: is left there" in said and "unmount that, then this one" in said
+    run_ok("io", "-q", image, input=b"read -P 5 70M 4K\n")
+
+
+def test_what_is_bound_elsewhere_keeps_its_options(image, folder, tmp_path):
+    bound = tmp_path / "bound"
+    bound.mkdir()
+    server = serve(image, folder, "-o", "rw")
+    with mounted_by_hand("--bind", folder, bound):
+        shell("mount", "-o", "remount,bind,nosuid,nodev,noexec", bound)
+        said, code = ends(server)
+        options = shell("findmnt", "-n", "-o", "OPTIONS", bound).stdout.split(",")
+        assert {"nosuid", "nodev", "noexec"} <= set(options)
+        with pytest.raises(OSError):
+            (bound / "late").write_text("")
+    assert code == 0 and f"{folder}: its files are in use elsewhere" in said
+
+
+def test_a_mount_whose_folder_was_moved(image, folder, tmp_path):
+    inside = folder / "m"
+    inside.mkdir()
+    server = serve(image, inside, "-o", "rw")
+    (inside / "late").write_text("precious")
+    moved = tmp_path / "moved"
+    folder.rename(moved)
+    inside.mkdir(parents=True)
+    with mounted_by_hand("-t", "tmpfs", "none", inside):
+        said, code = ends(server)
+        assert is_mounted(inside)
+    assert (said, code) == ("", 0)
+    assert not is_mounted(moved / "m")
+    with mounted(image, folder / "m", "--fs", "-o", "ro"):
+        assert (inside / "late").read_text() == "precious"
+
+
+def test_who_only_looks_at_the_folder_behind_loses_nothing(image, folder, tmp_path, monkeypatch):
+    real, link = tmp_path / "run", tmp_path / "link"
+    real.mkdir()
+    link.symlink_to(real)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", f"{link}/")
+    server = serve(image, folder, "-o", "rw")
+    (folder / "late").write_text("precious")
+    behind, = real.iterdir()
+    with a_user_with("folder", behind):
+        said, code = ends(server)
+    assert code == 0 and f"{behind}: is unmounted while it is in use" in said
+    assert not is_mounted(folder) and names_in(real) == []
+    with mounted(image, folder, "--fs", "-o", "ro"):
+        assert (folder / "late").read_text() == "precious"

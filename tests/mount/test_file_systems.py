@@ -155,7 +155,7 @@ def in_a_namespace(script, *words):
 
 
 # /dev/fuse is everybody's on a desktop and root's in many containers.
-WITHOUT_ROOT = """
+AS_NOBODY = """
 mknod "$2/fuse" c 10 229
 chmod 666 "$2/fuse"
 mount --bind "$2/fuse" /dev/fuse
@@ -163,6 +163,9 @@ chown -R 65534:65534 "$2"
 export XDG_RUNTIME_DIR="$2" HOME="$2"
 nobody() { setpriv --reuid=65534 --regid=65534 --clear-groups "$@"; }
 until_ended() { while pgrep -u 65534 vhd-mount -r S,R,D >/dev/null; do sleep 0.05; done; }
+"""
+
+WITHOUT_ROOT = AS_NOBODY + """
 nobody "$1" "$3" "$2/mnt"
 nobody ls "$2/mnt"
 nobody dd if=/dev/zero of="$2/mnt/disk.p5" bs=4096 count=3 conv=notrunc
@@ -183,6 +186,30 @@ def test_without_root(image, folder):
     said = in_a_namespace(WITHOUT_ROOT, MOUNT, folder.parent, image).stdout.split()
     assert said == ["disk", "disk.p1", "disk.p5", "info.json", "hello"]
     assert run("check", "-q", image).code in (0, 3)
+
+
+A_DRIVER_DIES = AS_NOBODY + """
+nobody "$1" -f --fs "$3" "$2/mnt" 2>"$2/said" &
+server=$!
+until nobody test -e "$2/mnt/folder/greeting"; do sleep 0.05; done
+pkill -KILL -u 65534 fuse2fs
+code=0
+wait $server || code=$?
+echo "it ended with $code"
+mountpoint -q "$2/mnt" && echo "it is still mounted"
+ls "$2"
+cat "$2/said"
+"""
+
+
+def test_a_driver_that_dies_leaves_no_dead_mount(image, folder):
+    need("setpriv", "fusermount3", "fuse2fs", "unshare", "mountpoint")
+    for path in folder.parents:
+        if str(path).startswith("/tmp/"):
+            path.chmod(0o755)
+    said = in_a_namespace(A_DRIVER_DIES, MOUNT, folder.parent, image).stdout
+    assert "it ended with 1" in said and "its driver has ended without unmounting it" in said
+    assert "still mounted" not in said and "vhd-mount-" not in said
 
 
 # mount(8) looks for the program itself, and not in the caller's PATH.

@@ -229,7 +229,7 @@ def test_in_the_foreground(image, folder):
         wait_until(lambda: "disk.p1" in names_in(folder), "the mount")
         assert len((folder / "disk").read_bytes()) == 96 * MIB
         shell("umount", folder)
-        assert server.wait(timeout=20) == 0
+        assert server.wait(timeout=120) == 0
         assert server.stderr.read() == b""
 
 

@@ -4,16 +4,7 @@ import os
 import pytest
 from conftest import fingerprint, names_in, run, run_ok
 
-from mounts import disk, folder, image, needs_fuse, MIB, MOUNT, mount, mounted, shell, unmount
-
-
-@pytest.fixture
-def spool(tmp_path, monkeypatch):
-    """Where temporary overlays are made."""
-    path = tmp_path / "spool"
-    path.mkdir()
-    monkeypatch.setenv("TMPDIR", str(path))
-    return path
+from mounts import disk, folder, image, needs_fuse, MIB, MOUNT, mount, mounted, shell, spool, unmount
 
 
 def make_child(tmp_path, image_format, base, child, *options):
@@ -117,6 +108,18 @@ def test_a_mount_that_fails_leaves_overlays_as_they_were(image, folder, spool, t
         assert "no partition 9" in refused("--overlay", work, *words, "--partition", "9", image, folder)
         assert holds(work, 8, offset=70 * MIB)
     assert fingerprint(image) == before
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_an_overlay_that_is_a_link(image, folder, tmp_path, is_there):
+    link, overlay = tmp_path / "link", tmp_path / f"overlay{image.suffix}"
+    link.symlink_to(overlay)
+    if is_there:
+        with mounted(image, folder, "--overlay", overlay):
+            pass
+    with mounted(image, folder, "--overlay", link, "--discard"):
+        assert overlay.exists()
+    assert link.is_symlink() and not overlay.exists()
 
 
 def test_who_may_read_an_overlay(image, folder, spool, tmp_path):
