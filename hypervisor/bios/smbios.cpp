@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <cassert>
 #include <initializer_list>
-#include <numeric>
 #include <span>
 #include <string_view>
 
 #include "hypervisor/bios/smbios_format.h"
+#include "hypervisor/boot/table_checksum.h"
 #include "support/checked.h"
 
 namespace vhdkit::hypervisor {
@@ -17,14 +17,6 @@ constexpr size_t table_offset = align_up(sizeof(smbios::EntryPoint), 16);
 
 constexpr std::string_view maker = "Microsoft Corporation";
 constexpr std::string_view product = "Virtual Machine";
-
-// What makes the sum of these bytes 0.
-uint8_t checksum(std::span<const std::byte> bytes) {
-  const auto add = [](unsigned sum, std::byte value) {
-    return sum + std::to_integer<unsigned>(value);
-  };
-  return uint8_t(0U - std::accumulate(bytes.begin(), bytes.end(), 0U, add));
-}
 
 // Structures one behind the other.
 class Structures {
@@ -116,8 +108,8 @@ smbios::EntryPoint entry_point(const Structures& table, uint64_t table_address) 
                            .structure_count = table.count(),
                            .bcd_revision = 0x28};
   entry.intermediate_checksum =
-      checksum(bytes_of(entry).subspan(offsetof(smbios::EntryPoint, intermediate_anchor)));
-  entry.checksum = checksum(bytes_of(entry));
+      table_checksum(bytes_of(entry).subspan(offsetof(smbios::EntryPoint, intermediate_anchor)));
+  entry.checksum = table_checksum(bytes_of(entry));
   return entry;
 }
 

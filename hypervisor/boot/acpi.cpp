@@ -4,13 +4,13 @@
 #include <array>
 #include <cassert>
 #include <dsdt.hex>  // made of dsdt.asl by iasl: dsdt_aml_code
-#include <numeric>
 #include <span>
 #include <string_view>
 #include <utility>
 
 #include "hypervisor/boot/acpi_format.h"
 #include "hypervisor/boot/platform.h"
+#include "hypervisor/boot/table_checksum.h"
 #include "support/checked.h"
 
 namespace vhdkit::hypervisor {
@@ -25,14 +25,6 @@ std::array<char, 4> signature(std::string_view text) {
   std::array<char, 4> result;
   std::ranges::copy(text.substr(0, result.size()), result.begin());
   return result;
-}
-
-// What makes the sum of these bytes 0.
-uint8_t checksum(std::span<const std::byte> bytes) {
-  const auto add = [](unsigned sum, std::byte value) {
-    return sum + std::to_integer<unsigned>(value);
-  };
-  return uint8_t(0U - std::accumulate(bytes.begin(), bytes.end(), 0U, add));
 }
 
 acpi::TableHeader header_of(std::string_view name, uint8_t revision, size_t table_bytes) {
@@ -120,8 +112,8 @@ acpi::Rsdp rsdp(uint64_t rsdt_address, uint64_t xsdt_address) {
                      .xsdt_address = xsdt_address,
                      .extended_checksum = 0,
                      .reserved = {}};
-  pointer.checksum = checksum(bytes_of(pointer).first(acpi::rsdp_checksummed_bytes));
-  pointer.extended_checksum = checksum(bytes_of(pointer));
+  pointer.checksum = table_checksum(bytes_of(pointer).first(acpi::rsdp_checksummed_bytes));
+  pointer.extended_checksum = table_checksum(bytes_of(pointer));
   return pointer;
 }
 
@@ -136,7 +128,7 @@ class Tables {
     append(bytes_, table);
     std::byte& stored = bytes_[offset + offsetof(acpi::TableHeader, checksum)];
     stored = std::byte{0};
-    stored = std::byte{checksum(std::span(bytes_).subspan(offset))};
+    stored = std::byte{table_checksum(std::span(bytes_).subspan(offset))};
     return address_ + offset;
   }
   std::vector<std::byte> finish(const acpi::Rsdp& pointer) && {

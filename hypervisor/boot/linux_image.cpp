@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <memory>
+#include <string_view>
+#include <vector>
 
 #include "hypervisor/boot/boot_params.h"
 #include "hypervisor/boot/packed_kernel.h"
@@ -146,12 +148,32 @@ uint64_t random_distance(uint64_t begin, uint64_t end, uint64_t byte_count, uint
   return random_below((end - begin - byte_count) / alignment + 1) * alignment;
 }
 
-bool has_word(std::string_view line, std::string_view word) {
-  for (size_t at = line.find(word); at != line.npos; at = line.find(word, at + 1)) {
-    const size_t end = at + word.size();
-    if ((at == 0 || line[at - 1] == ' ') && (end == line.size() || line[end] == ' ')) return true;
+std::vector<std::string_view> words_of(std::string_view line) {
+  std::vector<std::string_view> words;
+  const auto is_space = [](char c) { return uint8_t(c) <= ' '; };
+  for (auto at = line.begin(); (at = std::find_if_not(at, line.end(), is_space)) != line.end();) {
+    const auto end = std::find_if(at, line.end(), is_space);
+    words.emplace_back(at, end);
+    at = end;
   }
-  return false;
+  return words;
+}
+
+bool is_without_random_address(std::string_view command_line) {
+  const auto words = words_of(command_line);
+  return std::ranges::find(words, "nokaslr") != words.end();
+}
+
+// Memory that a kernel is told to leave alone, or to keep in huge pages that it needs whole. Its
+// own code looks for a place beside them, and finding none it stays where it is.
+bool limits_places(std::string_view command_line) {
+  const auto limits = [](std::string_view word) {
+    if (word.starts_with('"')) word.remove_prefix(1);
+    return word.starts_with("mem=") || word.starts_with("memmap=") ||
+           word.starts_with("hugepages=");
+  };
+  const auto words = words_of(command_line);
+  return std::ranges::any_of(words, limits);
 }
 
 // How much higher than it was linked.
@@ -175,9 +197,10 @@ Distance distance_of(const SetupHeader& header, AddressRange preferred, const Ha
   const uint64_t lowest =
       preferred.end <= initrd_begin ? preferred.begin : align_up(extended_memory_begin, alignment);
   Distance distance{.in_memory = lowest - preferred.begin, .in_mapping = 0, .is_random = false};
-  if (!has_relocations || has_word(handover.command_line, "nokaslr")) return distance;
+  if (!has_relocations || is_without_random_address(handover.command_line)) return distance;
   distance.is_random = true;
-  distance.in_memory += random_distance(lowest, initrd_begin, preferred.byte_count(), alignment);
+  if (!limits_places(handover.command_line))
+    distance.in_memory += random_distance(lowest, initrd_begin, preferred.byte_count(), alignment);
   distance.in_mapping = random_distance(preferred.begin, linux_boot::kernel_mapping_bytes,
                                         header.init_size, alignment);
   return distance;

@@ -11,8 +11,9 @@ bool is_linux_image(std::span<const std::byte> kernel);
 // Puts the kernel, its initrd, command line and zero page into RAM. Kernels from Linux 3.8 on
 // (protocol 2.12), of 64 bits. The file may be longer than the kernel, as a signed one is. Where we
 // know how the kernel is packed it is unpacked, and put to random addresses as its own code would
-// do it (not with "nokaslr" on the command line), in a guest that is too small for that below where
-// it prefers to be; else it lies there, and unpacks itself.
+// do it, in a guest that is too small for that below where it prefers to be; else it lies there,
+// and unpacks itself. Command line: with "nokaslr" no address is random, with "mem=", "memmap=" or
+// "hugepages=" the one in memory is not.
 //
 // REQUIRES: is_linux_image(kernel); ram is all zeroes above 1 MiB.
 // Errors: corrupt (a field contradicts the protocol or the file); unsupported (older or of 32

@@ -205,6 +205,41 @@ TEST_CASE("an unpacked kernel stays where it was linked, where it cannot move or
   stays(fixed.put(0x234, uint8_t{0}), "quiet");
 }
 
+// Where 20 loads put it, and which address each told it.
+struct Whereabouts {
+  std::set<uint64_t> places;
+  std::set<uint64_t> addresses;
+};
+Whereabouts whereabouts_with(std::string_view command_line) {
+  const auto ram = make_ram(128 * mib);
+  const TestFile kernel = bz_image_with(payload_of(unpacked_kernel()));
+  Whereabouts found;
+  for (int i = 0; i < 20; ++i) {
+    const auto entry = load(*ram, kernel, command_line);
+    REQUIRE(entry);
+    const uint64_t place = entry->instruction - 0x40;
+    CHECK(text_at(*ram, place, 8) == "unpacked");
+    CHECK(value_at<uint8_t>(*ram, entry->boot_data + 0x211) == 3);
+    found.places.insert(place);
+    found.addresses.insert(value_at<uint64_t>(*ram, place + 0x80));
+  }
+  return found;
+}
+
+TEST_CASE("memory that a kernel is to leave alone keeps it where it was linked, and hidden") {
+  for (const char* line : {"mem=64M", "quiet memmap=16M$32M ro", "ro\tmemmap=1G!4G",
+                           "hugepagesz=1G hugepages=2", "\"memmap=16M$32M\""}) {
+    CAPTURE(line);
+    const Whereabouts found = whereabouts_with(line);
+    CHECK(found.places == std::set{link_address});
+    CHECK(found.addresses.size() > 1);
+  }
+  for (const char* line : {"xmem=64M", "a=mem=64M", "mem", "memory=64M", "hugepagesz=2M"}) {
+    CAPTURE(line);
+    CHECK(whereabouts_with(line).places.size() > 1);
+  }
+}
+
 // Of 20 MiB, which needs 21 MiB more than that to unpack itself.
 TestFile large_kernel() {
   TestFile kernel = bz_image_with(payload_of(unpacked_kernel().put(64 + 40, uint64_t{20 * mib})));
