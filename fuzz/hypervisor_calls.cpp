@@ -62,6 +62,12 @@ class CheckedWires final : public Wires {
     fuzz::require(vector >= 16, "vectors below 16 are the processor's own");
     has_vector_[vp][sint] = true;
   }
+  void set_auto_eoi(uint32_t vp, uint8_t sint, uint8_t, bool ends_by_itself) override {
+    check(vp, sint);
+    fuzz::require(ends_by_itself || ends_by_itself_[vp][sint], "what has changed is told");
+    fuzz::require(has_vector_[vp][sint] || !ends_by_itself, "a vector without end exists");
+    ends_by_itself_[vp][sint] = ends_by_itself;
+  }
   void interrupt(uint32_t vp, uint8_t sint) override {
     check(vp, sint);
     fuzz::require(has_vector_[vp][sint], "an interrupt has a vector");
@@ -75,6 +81,7 @@ class CheckedWires final : public Wires {
   }
 
   std::array<std::array<bool, Synic::sint_count>, vp_count> has_vector_{};
+  std::array<std::array<bool, Synic::sint_count>, vp_count> ends_by_itself_{};
 };
 
 bool is_status(uint64_t result) {

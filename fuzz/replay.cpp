@@ -33,8 +33,9 @@ int main(int argument_count, char** arguments) {
   }
   size_t count = 0;
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(arguments[1], error)) {
-    if (!replay(entry.path())) return 1;
+  std::filesystem::directory_iterator entry(arguments[1], error);
+  for (const std::filesystem::directory_iterator end; entry != end; entry.increment(error)) {
+    if (!replay(entry->path())) return 1;
     ++count;
   }
   std::fprintf(stderr, "%zu inputs\n", count);

@@ -39,12 +39,9 @@ class Subject {
         service_ = std::move(shutdown);
         break;
       }
-      case 3: {
-        auto exchange = std::make_unique<services::KeyValueExchange>(host);
-        exchange_ = exchange.get();
-        service_ = std::move(exchange);
+      case 3:
+        service_ = std::make_unique<services::KeyValueExchange>(host);
         break;
-      }
       default: {
         auto snapshot = std::make_unique<services::VolumeSnapshot>(host);
         snapshot_ = snapshot.get();
@@ -68,34 +65,11 @@ class Subject {
       ++asked_;
       what % 2 == 0 ? snapshot_->freeze(done) : snapshot_->thaw(done);
     }
-    if (exchange_ != nullptr) ask_for_values(what);
   }
 
  private:
-  void ask_for_values(unsigned what) {
-    const auto done = [this](const Result<std::vector<services::KeyValue>>& values) {
-      ++answered_;
-      if (!values) return;
-      // Whatever the guest has called itself is text.
-      for (const services::KeyValue& one : *values) (void)nlohmann::json(one.value).dump();
-    };
-    ++asked_;
-    const auto pool = services::Pool(what >> 2 & 3);
-    switch (what % 4) {
-      case 0:
-        return exchange_->enumerate(pool, done);
-      case 1:
-        return exchange_->get(pool, "key", done);
-      case 2:
-        return exchange_->set(pool, {.key = "key", .value = "value"}, done);
-      default:
-        return exchange_->remove(pool, "key", done);
-    }
-  }
-
   std::unique_ptr<services::Service> service_;
   services::Shutdown* shutdown_ = nullptr;
-  services::KeyValueExchange* exchange_ = nullptr;
   services::VolumeSnapshot* snapshot_ = nullptr;
   unsigned asked_ = 0;
   unsigned answered_ = 0;

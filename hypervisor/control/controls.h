@@ -16,7 +16,9 @@ using tools::Json;
 using DiskName = std::variant<uint64_t, std::string>;
 
 // One call at a time, on a thread that is none of the guest's; each returns when it is done, and is
-// bounded in time. Errors of all: busy, while the guest is switched on, off or restarted.
+// bounded in time. Errors of those that the guest itself takes part in (pause, resume, shut_down,
+// reset, a snapshot that freezes): busy, while it is switched on, off or restarted. Disks, media,
+// status and counters are there meanwhile as well, also when it has gone off for good a moment ago.
 class Controls {
  public:
   virtual ~Controls() = default;

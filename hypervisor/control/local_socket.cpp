@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
+#include <thread>
 #include <utility>
 
 #include "tools/local_address.h"
@@ -15,6 +17,8 @@ using tools::generic;
 using tools::local_address;
 
 namespace {
+
+constexpr auto pause_without_descriptors = std::chrono::milliseconds(100);
 
 Descriptor new_socket() {
   return Descriptor(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
@@ -53,6 +57,13 @@ LocalListener::~LocalListener() {
   struct stat status{};
   if (!is_open() || lstat(path_.c_str(), &status) != 0) return;
   if (status.st_dev == device_ && status.st_ino == file_) unlink(path_.c_str());
+}
+
+Descriptor LocalListener::accept() const {
+  Descriptor client(accept4(socket_.number(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (!client.is_open() && errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+    std::this_thread::sleep_for(pause_without_descriptors);
+  return client;
 }
 
 Result<LocalListener> LocalListener::at(const std::string& path, const ListenOptions& options) {

@@ -17,7 +17,7 @@ struct ListenOptions {
 };
 
 // Listens at a path, without blocking. The socket's file goes with it, unless another one has taken
-// its place.
+// its place, or the process, which may have become somebody else, has no right to remove it.
 class LocalListener {
  public:
   // A socket there whose program was killed, so that nobody listens any more, is taken over;
@@ -29,6 +29,11 @@ class LocalListener {
   LocalListener(LocalListener&& other) noexcept = default;
   LocalListener& operator=(LocalListener&& other) noexcept;
   ~LocalListener();
+
+  // The next client, which does not block either; none is open where nobody waits any more, or,
+  // after a moment, where a client cannot be had for want of descriptors or memory: it stays, and
+  // keeps the listener ready.
+  Descriptor accept() const;
 
   int number() const { return socket_.number(); }
   bool is_open() const { return socket_.is_open(); }

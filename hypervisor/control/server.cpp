@@ -6,18 +6,12 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <vector>
 
 #include "hypervisor/control/commands.h"
 #include "hypervisor/sandbox/sandbox.h"
 
 namespace vhdkit::hypervisor {
-namespace {
-
-constexpr auto pause_without_descriptors = std::chrono::milliseconds(100);
-
-}  // namespace
 
 Result<std::unique_ptr<ControlServer>> ControlServer::listen(const std::string& path,
                                                              const Limits& limits) {
@@ -84,13 +78,8 @@ void ControlServer::serve_clients(const std::vector<short>& events, Controls& co
 }
 
 void ControlServer::accept_client() {
-  Descriptor client(accept4(listener_.number(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  if (!client.is_open()) {
-    // A client that cannot be had for want of descriptors or memory keeps the listener ready.
-    if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-      std::this_thread::sleep_for(pause_without_descriptors);
-    return;
-  }
+  Descriptor client = listener_.accept();
+  if (!client.is_open()) return;
   if (clients_.size() < limits_.max_clients) {
     clients_.emplace_back(std::move(client), limits_.connection);
     return;

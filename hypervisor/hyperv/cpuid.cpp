@@ -29,7 +29,7 @@ enum Feature : uint32_t { frequency_registers = 1 << 8, crash_registers = 1 << 1
 enum Recommendation : uint32_t {
   use_apic_registers = 1 << 3,
   relaxed_timing = 1 << 5,
-  // KVM cannot end an interrupt by itself: without this the guest would wait for that.
+  // It costs what virtualizes local APICs: guests that have the choice end interrupts themselves.
   deprecate_auto_eoi = 1 << 9,
 };
 

@@ -20,6 +20,7 @@ enum Register : uint32_t {
 
 constexpr uint64_t is_enabled = 1;  // of SCONTROL, SIEFP and SIMP
 constexpr uint64_t is_masked = 1 << 16;
+constexpr uint64_t has_auto_eoi = 1 << 17;
 constexpr uint64_t is_polled = 1 << 18;
 constexpr uint64_t vector_mask = 0xff;
 constexpr uint64_t first_usable_vector = 16;
@@ -40,6 +41,11 @@ struct MessageHeader {
 };
 static_assert(OnDisk<MessageHeader> && sizeof(MessageHeader) == 16);
 constexpr size_t max_payload_bytes = bytes_of_sint - sizeof(MessageHeader);
+
+bool ends_by_itself(uint64_t sint) {
+  return (sint & (has_auto_eoi | is_masked)) == has_auto_eoi &&
+         (sint & vector_mask) >= first_usable_vector;
+}
 
 std::atomic_ref<uint32_t> type_of(std::byte* slot) {
   return std::atomic_ref<uint32_t>(*reinterpret_cast<uint32_t*>(slot));
@@ -124,6 +130,8 @@ bool Synic::write_sint(uint32_t vp, unsigned sint, uint64_t value) {
   const uint64_t before = controllers_[vp]->sints[sint];
   if (has_vector && wires != nullptr && (before & vector_mask) != vector)
     wires->set_vector(vp, uint8_t(sint), uint8_t(vector));
+  if (wires != nullptr && (ends_by_itself(before) || ends_by_itself(value)))
+    wires->set_auto_eoi(vp, uint8_t(sint), uint8_t(vector), ends_by_itself(value));
   controllers_[vp]->sints[sint] = value;
   return true;
 }

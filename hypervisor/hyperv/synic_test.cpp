@@ -22,11 +22,18 @@ struct TestWires final : Wires {
   void set_vector(uint32_t vp, uint8_t sint, uint8_t vector) override {
     vectors[{vp, sint}] = vector;
   }
+  void set_auto_eoi(uint32_t vp, uint8_t sint, uint8_t vector, bool ends_by_itself) override {
+    if (ends_by_itself)
+      auto_eois[{vp, sint}] = vector;
+    else
+      CHECK(auto_eois.erase({vp, sint}) == 1);
+  }
   void interrupt(uint32_t vp, uint8_t sint) override { ++interrupts[{vp, sint}]; }
   void connect_signal(uint32_t connection_id, int) override { connected.insert(connection_id); }
   void disconnect_signal(uint32_t connection_id, int) override { connected.erase(connection_id); }
 
   std::map<std::pair<uint32_t, unsigned>, unsigned> vectors;
+  std::map<std::pair<uint32_t, unsigned>, unsigned> auto_eois;
   std::map<std::pair<uint32_t, unsigned>, unsigned> interrupts;
   std::set<uint32_t> connected;
 };
@@ -57,6 +64,21 @@ struct Fixture {
   Synic synic{memory, 2, [this] { ++free_count; }};
   TestWires wires;
 };
+
+TEST_CASE("a guest that leaves the end of interrupts to us gets it, as long as they can come") {
+  Fixture fixture;
+  using Vectors = decltype(fixture.wires.auto_eois);
+  // As Linux 4.11's hv_vmbus, and what it does when it is unloaded.
+  CHECK(fixture.synic.write(1, sint2, 0x200f3));
+  CHECK(fixture.wires.auto_eois == Vectors{{{1, 2}, 0xf3}});
+  CHECK(fixture.synic.read(1, sint2) == 0x200f3);
+  CHECK(fixture.synic.write(1, sint2, 0x300f3));
+  CHECK(fixture.wires.auto_eois.empty());
+  CHECK(fixture.synic.write(1, sint2, 0x200f4));
+  CHECK(fixture.wires.auto_eois == Vectors{{{1, 2}, 0xf4}});
+  CHECK(fixture.synic.write(1, sint2, 0xf4));
+  CHECK(fixture.wires.auto_eois.empty());
+}
 
 TEST_CASE("registers read as after a reset, and as they were written") {
   Fixture fixture;

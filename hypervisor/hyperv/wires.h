@@ -12,6 +12,9 @@ class Wires {
 
   // The vector that interrupt() will bring from then on.
   virtual void set_vector(uint32_t vp, uint8_t sint, uint8_t vector) = 0;
+  // Whether each interrupt with that vector has ended as soon as it is delivered, for guests that
+  // do not end it. On the processor's own thread.
+  virtual void set_auto_eoi(uint32_t vp, uint8_t sint, uint8_t vector, bool ends_by_itself) = 0;
   // Of a processor whose synthetic interrupt has a vector.
   virtual void interrupt(uint32_t vp, uint8_t sint) = 0;
 

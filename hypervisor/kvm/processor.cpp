@@ -17,6 +17,11 @@ constexpr uint64_t efer_lma = uint64_t{1} << 10;
 constexpr uint16_t code_selector = 0x10;
 constexpr uint16_t data_selector = 0x18;
 
+// TLFS, "SINT Registers".
+constexpr uint32_t sint0_msr = 0x4000'0090;
+constexpr uint64_t sint_is_masked = 1 << 16;
+constexpr uint64_t sint_has_auto_eoi = 1 << 17;
+
 int kick_signal() { return SIGRTMIN + 1; }
 
 kvm_segment flat_segment(uint16_t selector, bool is_code, bool is_long) {
@@ -153,6 +158,30 @@ Result<uint64_t> Processor::read_msr(uint32_t index) const {
     return fail(Errc::unsupported,
                 "KVM cannot tell a processor's register " + std::to_string(index));
   return list.items()[0].data;
+}
+
+Result<void> Processor::write_msr(uint32_t index, uint64_t value) {
+  using List = CountedList<kvm_msr_entry>;
+  List list(1);
+  list.items()[0].index = index;
+  list.items()[0].data = value;
+  TRY_LET(const int count,
+          control(descriptor_.number(), List::request(KVM_SET_MSRS), "KVM_SET_MSRS", list.data()));
+  if (count == 1) return {};
+  return fail(Errc::unsupported,
+              "KVM does not take a processor's register " + std::to_string(index));
+}
+
+Result<void> Processor::set_auto_eoi(uint8_t sint, uint8_t vector, bool ends_by_itself) {
+  if (!has_synic_) {
+    // The one that leaves the guest's pages alone.
+    kvm_enable_cap synic{};
+    synic.cap = KVM_CAP_HYPERV_SYNIC2;
+    TRY(control(descriptor_.number(), KVM_ENABLE_CAP, "KVM_CAP_HYPERV_SYNIC2", &synic));
+    has_synic_ = true;
+  }
+  return write_msr(sint0_msr + sint,
+                   vector | (ends_by_itself ? sint_has_auto_eoi : sint_is_masked));
 }
 
 Result<void> Processor::set_tsc_back(uint64_t ticks) const {

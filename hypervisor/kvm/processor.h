@@ -32,6 +32,11 @@ class Processor {
 
   Result<uint64_t> tsc_hz() const;
   Result<uint64_t> read_msr(uint32_t index) const;
+  Result<void> write_msr(uint32_t index, uint64_t value);
+  // Whether interrupts with the synthetic interrupt's vector need no end by the guest: KVM's own
+  // SynIC is switched on for that when it is wanted first, and does nothing else. Errors: that of a
+  // KVM without one.
+  Result<void> set_auto_eoi(uint8_t sint, uint8_t vector, bool ends_by_itself);
   // The guest's counter shows so much less from now on. REQUIRES: it does not run; any thread.
   // Errors: unsupported: this KVM cannot.
   Result<void> set_tsc_back(uint64_t ticks) const;
@@ -55,6 +60,7 @@ class Processor {
   unsigned index_;
   kvm_run* run_ = nullptr;
   size_t run_bytes_ = 0;
+  bool has_synic_ = false;  // of KVM's
 };
 
 // The signal that ends a run does nothing else. Once in a process, before a processor runs.

@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 #include <sys/ioctl.h>
+#include <time.h>
 #include <x86intrin.h>
 
 #include <algorithm>
 #include <cassert>
+#include <cstdlib>
 #include <cstring>
 
 #include "hypervisor/boot/platform.h"
@@ -20,6 +22,19 @@ namespace {
 constexpr uint32_t tsc_register = 0x10;
 constexpr uint64_t apic_hz = 1'000'000'000;  // of the timer in KVM's local APICs
 constexpr int no_event = -1;
+constexpr int64_t nanoseconds_per_second = 1'000'000'000;
+constexpr int64_t shortest_sleep = nanoseconds_per_second / 10;
+
+int64_t nanoseconds_of(clockid_t clock) {
+  timespec now{};
+  clock_gettime(clock, &now);
+  return now.tv_sec * nanoseconds_per_second + now.tv_nsec;
+}
+
+// This machine, since it was switched on.
+int64_t nanoseconds_slept() {
+  return nanoseconds_of(CLOCK_BOOTTIME) - nanoseconds_of(CLOCK_MONOTONIC);
+}
 
 uint32_t value_of(std::span<const std::byte> bytes) {
   uint32_t value = 0;
@@ -82,12 +97,9 @@ Result<void> Partition::start_clock() {
                          .apic_hz = apic_hz};
   TRY_LET(clock.tsc_hz, vps_[0]->processor->tsc_hz());
   if (tsc_is_sound) {
-    const uint64_t before = __rdtsc();
-    TRY_LET(const uint64_t tsc, vps_[0]->processor->read_msr(tsc_register));
-    const uint64_t host_tsc = before + (__rdtsc() - before) / 2;
+    TRY_LET(const uint64_t tsc, measure_tsc());
     const TscScale scale(clock.tsc_hz, tsc);
     tsc_scale_ = scale;
-    tsc_ahead_of_ours_ = tsc - host_tsc;
     clock.scale = scale;
     clock.now = [this, scale](uint32_t vp) {
       const auto now = vps_[vp]->processor->read_msr(tsc_register);
@@ -97,6 +109,17 @@ Result<void> Partition::start_clock() {
   }
   parts_.registers.reset(std::move(clock));
   return {};
+}
+
+// How far the first processor's counter is ahead of ours. Returns what it shows.
+Result<uint64_t> Partition::measure_tsc() {
+  const int64_t slept = nanoseconds_slept();
+  const uint64_t before = __rdtsc();
+  TRY_LET(const uint64_t tsc, vps_[0]->processor->read_msr(tsc_register));
+  const uint64_t host_tsc = before + (__rdtsc() - before) / 2;
+  tsc_ahead_of_ours_ = tsc - host_tsc;
+  slept_when_measured_ = slept;
+  return tsc;
 }
 
 Result<void> Partition::start(const Entry& entry, const Ports& ports, Firmware* firmware) {
@@ -206,14 +229,21 @@ Result<void> Partition::go_back_to(const Instant& instant) {
     if (!set && set.error().code == Errc::unsupported) return {};
     TRY(set);
   }
-  tsc_ahead_of_ours_ -= passed;
+  TRY(measure_tsc());
   return machine_->set_clock(instant.clock_ticks);
 }
 
-uint64_t Partition::reference_time() const {
+std::optional<uint64_t> Partition::reference_time() {
   if (!tsc_scale_) return machine_->clock_ticks();
-  // A processor that runs cannot be asked; its counter and ours go at the same speed.
-  return tsc_scale_->ticks(__rdtsc() + tsc_ahead_of_ours_);
+  // A processor that runs cannot be asked; its counter and ours go at the same speed, but for what
+  // KVM makes up for where ours has begun anew.
+  if (std::abs(nanoseconds_slept() - slept_when_measured_) < shortest_sleep)
+    return tsc_scale_->ticks(__rdtsc() + tsc_ahead_of_ours_);
+  const std::lock_guard lock(mutex_);
+  is_to_be_measured_ = true;
+  if (!ending_ && vps_[0]->thread.joinable())
+    vps_[0]->processor->kick(vps_[0]->thread.native_handle());
+  return std::nullopt;
 }
 
 std::vector<ExitCounts> Partition::exits() const {
@@ -230,6 +260,7 @@ void Partition::run(Vp& vp) {
       stand_still();
       continue;
     }
+    if (vp.processor->index() == 0 && is_to_be_measured_.exchange(false)) (void)measure_tsc();
     const auto ran = vp.processor->run();
     if (!ran) {
       end({.end = End::failure, .message = ran.error().message});
@@ -379,6 +410,15 @@ void Partition::set_vector(uint32_t vp, uint8_t sint, uint8_t vector) {
   } else {
     end({.end = End::failure, .message = event.error().message});
   }
+}
+
+void Partition::set_auto_eoi(uint32_t vp, uint8_t sint, uint8_t vector, bool ends_by_itself) {
+  const auto set = vps_[vp]->processor->set_auto_eoi(sint, vector, ends_by_itself);
+  if (set) return;
+  end({.end = End::failure,
+       .message = "the guest leaves it to its hypervisor to end interrupts (Auto-EOI), as Linux "
+                  "before 4.12 does, and this KVM cannot: " +
+                  set.error().message});
 }
 
 void Partition::interrupt(uint32_t vp, uint8_t sint) {

@@ -68,8 +68,9 @@ class Partition final : private Wires {
   Ending wait();
   void join();
 
-  // What the guest's reference clock says, in 100 ns.
-  uint64_t reference_time() const;
+  // What the guest's reference clock says, in 100 ns. Nothing: this machine has slept, and how the
+  // guest's counter came out of it is found out for the next time.
+  std::optional<uint64_t> reference_time();
 
   // Exits so far, of each processor.
   std::vector<ExitCounts> exits() const;
@@ -91,6 +92,7 @@ class Partition final : private Wires {
   Partition(const Parts& parts, unsigned processor_count);
   Result<void> create_processors();
   Result<void> start_clock();
+  Result<uint64_t> measure_tsc();
 
   void kick_all();
   void stand_still();
@@ -108,6 +110,7 @@ class Partition final : private Wires {
   std::string failure_of(Processor& processor) const;
 
   void set_vector(uint32_t vp, uint8_t sint, uint8_t vector) override;
+  void set_auto_eoi(uint32_t vp, uint8_t sint, uint8_t vector, bool ends_by_itself) override;
   void interrupt(uint32_t vp, uint8_t sint) override;
   void connect_signal(uint32_t connection_id, int event) override;
   void disconnect_signal(uint32_t connection_id, int event) override;
@@ -116,8 +119,10 @@ class Partition final : private Wires {
   std::unique_ptr<VirtualMachine> machine_;
   std::vector<std::unique_ptr<Vp>> vps_;
   const Ports* ports_ = nullptr;
-  std::optional<TscScale> tsc_scale_;            // nothing: the counters are not sound
-  std::atomic<uint64_t> tsc_ahead_of_ours_ = 0;  // the first processor's
+  std::optional<TscScale> tsc_scale_;             // nothing: the counters are not sound
+  std::atomic<uint64_t> tsc_ahead_of_ours_ = 0;   // the first processor's
+  std::atomic<int64_t> slept_when_measured_ = 0;  // this machine until then, in nanoseconds
+  std::atomic<bool> is_to_be_measured_ = false;
   Firmware* firmware_ = nullptr;
   bool firmware_is_in_charge_ = false;  // of the first processor's thread, once it runs
 

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,7 +22,6 @@ namespace {
 
 constexpr std::string_view socket_prefix = "unix:";
 constexpr size_t max_typed_bytes = size_t{64} << 10;
-constexpr auto pause_without_descriptors = std::chrono::milliseconds(100);
 // After something was written, what is said meanwhile is collected: people do not see it, and a
 // menu drawn byte by byte comes in a few pieces.
 constexpr auto pause_between_pieces = std::chrono::milliseconds(4);
@@ -295,14 +293,8 @@ void Console::hear() {
 }
 
 void Console::accept_client() {
-  auto client = std::make_shared<Descriptor>(
-      accept4(listener_.number(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  if (!client->is_open()) {
-    // A client that cannot be had for want of descriptors or memory keeps the listener ready.
-    if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-      std::this_thread::sleep_for(pause_without_descriptors);
-    return;
-  }
+  auto client = std::make_shared<Descriptor>(listener_.accept());
+  if (!client->is_open()) return;
   input_ = client;
   const std::lock_guard lock(mutex_);
   output_ = Outlet(std::move(client));

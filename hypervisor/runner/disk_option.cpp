@@ -1,7 +1,5 @@
 #include "hypervisor/runner/disk_option.h"
 
-#include <charconv>
-
 #include "tools/options.h"
 
 namespace vhdkit::hypervisor {
@@ -18,15 +16,6 @@ std::string next_word(std::string_view& text) {
   }
   if (!text.empty()) text.remove_prefix(1);
   return word;
-}
-
-Result<uint64_t> parse_count(const std::string& value) {
-  uint64_t count = 0;
-  const char* const end = value.data() + value.size();
-  const auto [rest, error] = std::from_chars(value.data(), end, count);
-  if (error != std::errc() || rest != end || count == 0)
-    return fail(Errc::invalid_argument, "iops is a number of requests, not \"" + value + "\"");
-  return count;
 }
 
 Result<void> take_cache(const std::string& value, DiskPlan& plan) {
@@ -47,7 +36,10 @@ Result<void> take_word(const std::string& word, DiskPlan& plan) {
   if (key == "cache") return take_cache(value, plan);
   if (key == "format") return tools::format_into(plan.open.format)(value);
   if (key == "iops") {
-    TRY_LET(plan.limits.requests_per_second, parse_count(value));
+    const auto count = tools::parse_count(value);
+    if (!count)
+      return fail(Errc::invalid_argument, "iops is a number of requests, not \"" + value + "\"");
+    plan.limits.requests_per_second = *count;
     return {};
   }
   if (key == "bps") {

@@ -1,5 +1,7 @@
 #include "hypervisor/runner/firmware_drives.h"
 
+#include <algorithm>
+
 #include "hypervisor/bios/disk_services.h"
 
 namespace vhdkit::hypervisor {
@@ -35,10 +37,16 @@ static_assert(Storage::max_disks <= DiskServices::max_disks);
 
 }  // namespace
 
-Result<std::vector<std::unique_ptr<Drive>>> firmware_drives(Storage& storage) {
+Result<std::vector<std::unique_ptr<Drive>>> firmware_drives(Storage& storage,
+                                                            const std::string& first) {
+  auto entrances = storage.entrances();
+  const auto boots = std::ranges::find(entrances, first, &Storage::Entrance::path);
+  if (boots == entrances.end())
+    return fail(Errc::not_found, "the disk that the guest boots from was taken away");
+  std::rotate(entrances.begin(), boots, boots + 1);
   std::vector<std::unique_ptr<Drive>> drives;
   bool is_first = true;
-  for (Storage::Entrance& entrance : storage.entrances()) {
+  for (Storage::Entrance& entrance : entrances) {
     const uint32_t sector_bytes = entrance.disk->geometry().logical_sector_bytes;
     const bool is_usable = sector_bytes == Drive::sector_bytes;
     if (!is_usable && is_first)

@@ -7,19 +7,7 @@
 namespace vhdkit::hypervisor {
 
 using services::Done;
-using services::KeyValue;
-using services::Pool;
 using services::ShutdownKind;
-using services::ValuesDone;
-
-namespace {
-
-Result<void> without_values(const Result<std::vector<KeyValue>>& outcome) {
-  if (!outcome) return std::unexpected(outcome.error());
-  return {};
-}
-
-}  // namespace
 
 Result<std::unique_ptr<GuestServices>> GuestServices::create(const Storage::Bus& bus,
                                                              services::ReadTime read_time) {
@@ -48,15 +36,18 @@ void GuestServices::close() {
 }
 
 void GuestServices::guest_is_off() {
-  worker_.run([this] { integration_->guest_is_off(); });
+  worker_.run([this] {
+    integration_->guest_is_off();
+    integration_->heartbeat().resumed();
+  });
 }
 
 // Begins something on the server's thread, and waits for its end.
-template <class Outcome>
-Outcome GuestServices::await(const std::function<void(std::function<void(Outcome)>)>& begin) {
-  const auto promise = std::make_shared<std::promise<Outcome>>();
+Result<void> GuestServices::await(const std::function<void(Done)>& begin) {
+  const auto promise = std::make_shared<std::promise<Result<void>>>();
   auto outcome = promise->get_future();
-  worker_.run([&] { begin([promise](Outcome result) { promise->set_value(std::move(result)); }); });
+  worker_.run(
+      [&] { begin([promise](Result<void> result) { promise->set_value(std::move(result)); }); });
   return outcome.get();
 }
 
@@ -65,36 +56,15 @@ void GuestServices::begin_shut_down(ShutdownKind kind, Done done) {
 }
 
 Result<void> GuestServices::shut_down(ShutdownKind kind) {
-  return await<Result<void>>(
-      [&](Done done) { integration_->shutdown().shut_down(kind, std::move(done)); });
+  return await([&](Done done) { integration_->shutdown().shut_down(kind, std::move(done)); });
 }
 
 Result<void> GuestServices::freeze() {
-  return await<Result<void>>(
-      [&](Done done) { integration_->volume_snapshot().freeze(std::move(done)); });
+  return await([&](Done done) { integration_->volume_snapshot().freeze(std::move(done)); });
 }
 
 Result<void> GuestServices::thaw() {
-  return await<Result<void>>(
-      [&](Done done) { integration_->volume_snapshot().thaw(std::move(done)); });
-}
-
-GuestServices::Values GuestServices::values(Pool pool) {
-  return await<Values>([&](ValuesDone done) {
-    integration_->key_value_exchange().enumerate(pool, std::move(done));
-  });
-}
-
-Result<void> GuestServices::set_value(Pool pool, const KeyValue& entry) {
-  return without_values(await<Values>([&](ValuesDone done) {
-    integration_->key_value_exchange().set(pool, entry, std::move(done));
-  }));
-}
-
-Result<void> GuestServices::remove_value(Pool pool, const std::string& key) {
-  return without_values(await<Values>([&](ValuesDone done) {
-    integration_->key_value_exchange().remove(pool, key, std::move(done));
-  }));
+  return await([&](Done done) { integration_->volume_snapshot().thaw(std::move(done)); });
 }
 
 void GuestServices::paused() {

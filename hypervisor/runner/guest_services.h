@@ -31,19 +31,13 @@ class GuestServices final : public services::Services {
   Result<void> shut_down(services::ShutdownKind kind) override;
   Result<void> freeze() override;
   Result<void> thaw() override;
-  Result<std::vector<services::KeyValue>> values(services::Pool pool) override;
-  Result<void> set_value(services::Pool pool, const services::KeyValue& entry) override;
-  Result<void> remove_value(services::Pool pool, const std::string& key) override;
   void paused() override;
   void resumed() override;
   nlohmann::ordered_json status() override;
 
  private:
-  using Values = Result<std::vector<services::KeyValue>>;
-
   explicit GuestServices(storvsp::Worker& worker) : worker_(worker) {}
-  template <class Outcome>
-  Outcome await(const std::function<void(std::function<void(Outcome)>)>& begin);
+  Result<void> await(const std::function<void(services::Done)>& begin);
 
   storvsp::Worker& worker_;
   std::unique_ptr<services::Integration> integration_;  // of the worker's thread

@@ -9,7 +9,6 @@
 #include "hypervisor/boot/loader.h"
 #include "hypervisor/boot/platform.h"
 #include "hypervisor/runner/disk_option.h"
-#include "hypervisor/runner/file_content.h"
 #include "hypervisor/runner/firmware_drives.h"
 #include "hypervisor/runner/status_json.h"
 #include "tools/options.h"
@@ -61,10 +60,8 @@ Result<void> Machine::create_parts() {
   synic_ = std::make_unique<Synic>(*ram_, vp_count, [this] { storage_->slot_is_free(); });
   registers_ = std::make_unique<Registers>(
       *ram_, *synic_, vp_count,
-      Registers::Events{
-          .reset = [this] { end({.end = End::reset, .message = {}}); },
-          .crash =
-              [this](const Crash& crash) { end({.end = End::crash, .message = crash.message}); }});
+      Registers::Events{.reset = [this] { end({.end = End::reset, .message = {}}); },
+                        .crash = [this](const Crash& crash) { heed(crash); }});
   const unsigned channels = std::min(vp_count, max_channels);
   // An image belongs to one worker: more workers than images would only hand requests over.
   const auto images = unsigned(std::max<size_t>(plan_.disks.size(), 1));
@@ -115,6 +112,7 @@ Result<Ending> Machine::run_once() {
                                                   plan_.processor_count));
   TRY_LET(const int com1_event, partition->pin_event(platform::com1_irq));
   Devices devices(*partition, console_, com1_event);
+  has_crash_notice_ = false;
   set_current(partition.get());
   auto ending = run(*partition, devices);
   // Whoever waits for an answer of the guest's holds up everybody else.
@@ -140,7 +138,7 @@ bool Machine::starts_again(const Ending& ending) {
 }
 
 Result<Ending> Machine::run(Partition& partition, Devices& devices) {
-  const bool has_loader = plan_.kernel.empty();
+  const bool has_loader = plan_.kernel == nullptr;
   const auto entry = has_loader ? load_boot_loader(devices) : loading_.get();
   if (has_loader && !entry && entry.error().code == Errc::not_found)
     return Ending{.end = End::no_loader, .message = entry.error().message};
@@ -154,7 +152,7 @@ Result<Ending> Machine::run(Partition& partition, Devices& devices) {
 Result<Entry> Machine::load_boot_loader(Devices& devices) {
   const std::string& path = plan_.disks.front().path;
   const std::lock_guard lock(operation_);
-  auto drives = firmware_drives(*storage_);
+  auto drives = firmware_drives(*storage_, path);
   if (!drives) return std::unexpected(with_context(drives.error(), path));
   bios_ = std::make_unique<Bios>(Bios::Parts{.ram = *ram_,
                                              .ports = devices.ports(),
@@ -166,7 +164,7 @@ Result<Entry> Machine::load_boot_loader(Devices& devices) {
 
 // Beside whatever else has to be done before the guest runs.
 void Machine::begin_loading() {
-  if (plan_.kernel.empty()) return;
+  if (plan_.kernel == nullptr) return;
   loading_ = std::async(std::launch::async, [this] {
     enter(ThreadKind::loader);
     return load_kernel_file();
@@ -187,16 +185,16 @@ void Machine::take_memory_ahead() {
 }
 
 Result<Entry> Machine::load_kernel_file() {
-  TRY_LET(const FileContent kernel, FileContent::open(plan_.kernel));
+  TRY_LET(const FileContent kernel, plan_.kernel->content());
   FileContent initrd;
-  if (!plan_.initrd.empty()) {
-    TRY_LET(initrd, FileContent::open(plan_.initrd));
+  if (plan_.initrd != nullptr) {
+    TRY_LET(initrd, plan_.initrd->content());
   }
   return with_context(load_kernel(*ram_, {.kernel = kernel.bytes(),
                                           .initrd = initrd.bytes(),
                                           .command_line = plan_.command_line,
                                           .vp_count = plan_.processor_count}),
-                      plan_.kernel);
+                      plan_.kernel->path());
 }
 
 void Machine::end(Ending ending) {
@@ -345,6 +343,8 @@ Result<Json> Machine::snapshot(const std::optional<DiskName>& name, bool freezes
 
 Result<std::vector<Snapshot>> Machine::snapshot_frozen(std::vector<unsigned> numbers) {
   TRY(check_can_answer());
+  // What would be refused then does not stop the guest.
+  TRY(storage_->check_snapshot(numbers));
   TRY(services_->freeze());
   auto snapshots = storage_->snapshot(std::move(numbers));
   const auto thawed = services_->thaw();
@@ -395,8 +395,21 @@ Result<unsigned> Machine::number_of(const DiskName& name) const {
 std::optional<services::TimeReading> Machine::read_time() {
   const std::lock_guard lock(mutex_);
   if (current_ == nullptr || current_->is_paused()) return std::nullopt;
-  return services::TimeReading{.host_time = services::host_time_now(),
-                               .reference_time = current_->reference_time()};
+  const auto host_time = services::host_time_now();
+  const auto reference_time = current_->reference_time();
+  if (!reference_time) return std::nullopt;
+  return services::TimeReading{.host_time = host_time, .reference_time = *reference_time};
+}
+
+// Kernels that bring the end of their log have come to theirs. Linux before 5.7 brings no log, and
+// says the same also where a process of the guest's met a trap.
+void Machine::heed(const Crash& crash) {
+  if (!crash.message.empty()) return end({.end = End::crash, .message = crash.message});
+  if (has_crash_notice_.exchange(true)) return;
+  voices_.warn(
+      fmt::format("the guest says that its kernel may have given up (parameters {:#x}); it goes on "
+                  "as long as it can",
+                  fmt::join(crash.parameters, ", ")));
 }
 
 void Machine::ask_to_power_off() {

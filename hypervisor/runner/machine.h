@@ -2,6 +2,7 @@
 // next until it stays off.
 #pragma once
 
+#include <atomic>
 #include <future>
 
 #include "hypervisor/bios/bios.h"
@@ -10,6 +11,7 @@
 #include "hypervisor/partition/partition.h"
 #include "hypervisor/runner/console.h"
 #include "hypervisor/runner/devices.h"
+#include "hypervisor/runner/file_content.h"
 #include "hypervisor/runner/guest_services.h"
 #include "hypervisor/runner/storage.h"
 #include "hypervisor/sandbox/sandbox.h"
@@ -19,8 +21,8 @@ namespace vhdkit::hypervisor {
 struct MachinePlan {
   uint64_t memory_bytes = uint64_t{512} << 20;
   unsigned processor_count = 1;
-  std::string kernel;  // a file; empty: the first disk's boot loader is started
-  std::string initrd;  // a file; may be empty
+  std::shared_ptr<const BootFile> kernel;  // null: the first disk's boot loader is started
+  std::shared_ptr<const BootFile> initrd;  // null: none
   std::string command_line;
   std::vector<DiskPlan> disks;
   std::optional<UndoEnd> undo;     // of the writable ones
@@ -47,9 +49,12 @@ class Machine final : public Controls {
                                                  Console& console, Voices voices);
 
   // Runs the guest, restarts included, until it stays off. Once. Errors: those of loading the
-  // kernel, naming its file; of reading the first disk, naming it. A disk without a boot loader is
-  // an ending.
+  // kernel, naming its file; of reading the first disk, naming it; of the system; has_run() tells
+  // whether it was a restart that failed. A disk without a boot loader is an ending, and so is one
+  // that was taken away: none of the others is booted in its place.
   Result<Ending> run();
+  // Whether the guest was ever switched on. Of the thread of run().
+  bool has_run() const { return has_run_; }
   void stop();
   // The guest is asked by its shutdown service, and who warns is told where that fails. Waits for
   // nothing.
@@ -98,6 +103,7 @@ class Machine final : public Controls {
   Result<unsigned> number_of(const DiskName& name) const;
   Result<std::vector<Snapshot>> snapshot_frozen(std::vector<unsigned> numbers);
   std::optional<services::TimeReading> read_time();
+  void heed(const Crash& crash);
   template <class T>
   Result<T> with_reason(Result<T> result) const;
   std::vector<ExitCounts> exits_so_far();  // by processor, of all power-ons
@@ -111,6 +117,7 @@ class Machine final : public Controls {
   std::unique_ptr<Registers> registers_;
   std::unique_ptr<Storage> storage_;
   bool has_run_ = false;
+  std::atomic<bool> has_crash_notice_ = false;
   // The next power-on's kernel on its way; waits for it when it goes.
   std::shared_future<Result<Entry>> loading_;
   std::unique_ptr<MemoryAhead> ahead_;       // for a boot loader

@@ -25,10 +25,11 @@ class Paths {
  public:
   Paths(const MachinePlan& plan, const RunnerPaths& runner) : plan_(plan), runner_(runner) {}
 
-  std::vector<AllowedPath> all() {
-    for (const std::string& file : {plan_.kernel, plan_.initrd, plan_.iso.value_or("")})
-      if (!file.empty()) add(file, PathUse::read);
-    for (const DiskPlan& disk : plan_.disks) add_disk(disk);
+  Result<std::vector<AllowedPath>> all() {
+    if (plan_.iso) add(*plan_.iso, PathUse::read);
+    for (const DiskPlan& disk : plan_.disks) {
+      TRY(add_disk(disk));
+    }
     if (plan_.iso && runner_.is_controlled) add_folders(*plan_.iso, PathUse::read);
     for (const std::string& folder : runner_.folders) add(folder, PathUse::change);
     for (const std::string& socket : runner_.sockets) add(folder_of(socket), PathUse::remove);
@@ -46,25 +47,36 @@ class Paths {
     if (!real.empty()) add(folder_of(real), use);
   }
 
-  void add_disk(const DiskPlan& disk) {
+  Result<void> add_disk(const DiskPlan& disk) {
     const bool is_written = disk.open.writable && !plan_.undo;
     add(disk.path, is_written ? PathUse::change : PathUse::read);
-    add_parents(disk);
+    TRY(add_parents(disk));
     // Not those of devices: there is only one file of it for us in /dev.
     std::error_code ignored;
-    if (fs::is_block_file(disk.path, ignored)) return;
+    if (fs::is_block_file(disk.path, ignored)) return {};
     const bool have_children = plan_.undo.has_value() || runner_.is_controlled;
     add_folders(disk.path, have_children ? PathUse::change : PathUse::read);
+    return {};
   }
 
-  // Whatever does not open now says so when the machine opens it.
-  void add_parents(const DiskPlan& disk) {
+  // A first image that does not open now says so when the machine opens it. Where a chain breaks is
+  // a path of the images' own choice, which has proved nothing.
+  Result<void> add_parents(const DiskPlan& disk) {
     image::OpenOptions options = disk.open;
     options.writable = options.direct = false;
     options.force_share = true;
     const auto image = loop_->run(image::Image::inspect(*loop_, disk.path, options));
-    if (!image) return;
-    for (const image::ChainLink& link : (*image)->links()) add(link.path, PathUse::read);
+    if (!image) return {};
+    for (const image::ChainLink& link : (*image)->links()) {
+      if (link.verdict != image::LinkVerdict::ok) return error_of_opening(disk.path, options);
+      add(link.path, PathUse::read);
+    }
+    return {};
+  }
+
+  Result<void> error_of_opening(const std::string& path, const image::OpenOptions& options) {
+    TRY(loop_->run(image::Image::open(*loop_, path, options)));
+    return {};
   }
 
   const MachinePlan& plan_;
@@ -83,12 +95,13 @@ Result<void> check_disks_are_free(const MachinePlan& plan) {
     const auto file = SystemFile::open(
         *loop, disk.path,
         is_written ? SystemFile::Access::read_write : SystemFile::Access::read_only);
-    if (!file) return std::unexpected(file.error());
+    if (!file && file.error().code == Errc::busy) return std::unexpected(file.error());
   }
   return {};
 }
 
-std::vector<AllowedPath> reachable_paths(const MachinePlan& plan, const RunnerPaths& runner) {
+Result<std::vector<AllowedPath>> reachable_paths(const MachinePlan& plan,
+                                                 const RunnerPaths& runner) {
   return Paths(plan, runner).all();
 }
 

@@ -7,7 +7,8 @@
 namespace vhdkit::hypervisor {
 
 // Opens the disks' files as the machine will, and closes them again: who has one of them is named
-// as long as this process may look at others. Errors: as async::SystemFile::open().
+// as long as this process may look at others. What else is wrong with them counts when the machine
+// opens them, with the rights that it has then. Errors: busy.
 Result<void> check_disks_are_free(const MachinePlan& plan);
 
 // What the runner needs beside the machine's own.
@@ -18,8 +19,11 @@ struct RunnerPaths {
   bool is_controlled = false;
 };
 
-// Kernel and initrd, which each restart reads; the disks with their parents, as they are found now,
-// and their folders, in which undo disks and snapshots come and go where there can be some.
-std::vector<AllowedPath> reachable_paths(const MachinePlan& plan, const RunnerPaths& runner);
+// The disks with their parents, as they are found now and have proved themselves, and their
+// folders, in which undo disks and snapshots come and go where there can be some; not kernel and
+// initrd, which are open. Errors: as image::Image::open(), of a chain that breaks behind its first
+// image: in the sandbox that would be no more to be seen than a path that is out of reach.
+Result<std::vector<AllowedPath>> reachable_paths(const MachinePlan& plan,
+                                                 const RunnerPaths& runner);
 
 }  // namespace vhdkit::hypervisor

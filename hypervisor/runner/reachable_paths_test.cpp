@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 
 #include "tests/support/images_on_disk.h"
 #include "tests/support/temporary_folder.h"
@@ -19,6 +20,11 @@ DiskPlan plan_of(const std::string& path, bool writable = true) {
 
 bool has(const std::vector<AllowedPath>& paths, const std::string& path, PathUse use) {
   return std::ranges::find(paths, AllowedPath{.path = path, .use = use}) != paths.end();
+}
+std::vector<AllowedPath> paths_of(const MachinePlan& plan, const RunnerPaths& runner = {}) {
+  auto paths = reachable_paths(plan, runner);
+  REQUIRE_OK(paths);
+  return std::move(*paths);
 }
 bool changes_a_folder(const std::vector<AllowedPath>& paths) {
   return std::ranges::any_of(paths, [](const AllowedPath& one) {
@@ -41,13 +47,11 @@ TEST_CASE("a disk alone: its file is written, its folder is read") {
   const Place place;
   const std::string disk = place.path("disk.vhdx");
   const std::string folder = fs::path(disk).parent_path();
-  const auto paths = reachable_paths(
-      {.kernel = "/boot/kernel", .initrd = "", .command_line = "", .disks = {plan_of(disk)}}, {});
-  CHECK(has(paths, "/boot/kernel", PathUse::read));
+  const auto paths = paths_of({.disks = {plan_of(disk)}});
   CHECK(has(paths, disk, PathUse::change));
   CHECK(has(paths, folder, PathUse::read));
   CHECK_FALSE(changes_a_folder(paths));
-  const auto reading = reachable_paths({.disks = {plan_of(disk, false)}}, {});
+  const auto reading = paths_of({.disks = {plan_of(disk, false)}});
   CHECK(has(reading, disk, PathUse::read));
   CHECK_FALSE(has(reading, disk, PathUse::change));
 }
@@ -56,8 +60,8 @@ TEST_CASE("where children may come and go, they do in the folders of the path an
   const Place place;
   const std::string link = place.path("elsewhere/link");
   const std::string folder = fs::path(place.path("disk.vhdx")).parent_path();
-  const auto with_undo = reachable_paths({.disks = {plan_of(link)}, .undo = UndoEnd::merge}, {});
-  const auto controlled = reachable_paths(
+  const auto with_undo = paths_of({.disks = {plan_of(link)}, .undo = UndoEnd::merge});
+  const auto controlled = paths_of(
       {.disks = {plan_of(link)}},
       {.sockets = {"/run/guest.ctl"}, .folders = {place.path("elsewhere")}, .is_controlled = true});
   for (const auto& paths : {with_undo, controlled}) {
@@ -72,10 +76,35 @@ TEST_CASE("parents are read, wherever they are") {
   const Place place;
   const std::string child = place.path("elsewhere/child.avhdx");
   tests::make_image(child, image::Format::vhdx, place.path("disk.vhdx"));
-  const auto paths = reachable_paths({.disks = {plan_of(child)}}, {});
+  const auto paths = paths_of({.disks = {plan_of(child)}});
   CHECK(std::ranges::any_of(paths, [&](const AllowedPath& one) {
     return one.use == PathUse::read && fs::path(one.path).filename() == "disk.vhdx";
   }));
+}
+
+TEST_CASE("a file that a child names, and that is not its parent, does not come into reach") {
+  const Place place;
+  const std::string child = place.path("elsewhere/child.avhdx");
+  tests::make_image(child, image::Format::vhdx, place.path("disk.vhdx"));
+  fs::remove(place.path("disk.vhdx"));
+  const MachinePlan plan{.disks = {plan_of(child)}};
+  SUBCASE("another image") {
+    tests::make_image(place.path("disk.vhdx"), image::Format::vhdx);
+    REQUIRE_FAILS(Errc::wrong_parent, "disk.vhdx", reachable_paths(plan, {}));
+  }
+  SUBCASE("no image") {
+    std::ofstream(place.path("disk.vhdx")) << std::string(4096, 'x');
+    REQUIRE_FAILS(Errc::wrong_parent, "disk.vhdx", reachable_paths(plan, {}));
+  }
+  SUBCASE("nothing") { REQUIRE_FAILS(Errc::not_found, "disk.vhdx", reachable_paths(plan, {})); }
+}
+
+TEST_CASE("what is wrong with a disk itself is for the machine to find") {
+  const Place place;
+  REQUIRE_OK(check_disks_are_free({.disks = {plan_of(place.path("none.vhdx"))}}));
+  REQUIRE_OK(check_disks_are_free({.disks = {plan_of(place.path("elsewhere"))}}));
+  CHECK(has(paths_of({.disks = {plan_of(place.path("none.vhdx"))}}), place.path("none.vhdx"),
+            PathUse::change));
 }
 
 TEST_CASE("a disk that somebody writes is found out, and nothing is left open") {

@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <filesystem>
 
 #include "hypervisor/boot/platform.h"
@@ -45,7 +44,7 @@ constexpr tools::Example examples[] = {
     {"To try something out: the disk is afterwards as it was before",
      "vhd-run --undo discard --kernel vmlinuz --disk a.vhdx"},
     {"Started by root, with another user's rights and disks",
-     "vhd-run --user vm --control /run/guest.ctl --files /vm/media --disk /vm/debian.vhdx"},
+     "vhd-run --user vm --control /vm/guest.ctl --files /vm/media --disk /vm/debian.vhdx"},
     {"The console on a socket, for socat or a terminal server",
      "vhd-run --console unix:/run/guest.sock --kernel vmlinuz --disk a.vhdx"},
 };
@@ -56,11 +55,12 @@ constexpr tools::ExitCode exit_codes[] = {
     {int(ExitCode::no_kvm), "KVM is not there, not allowed, or cannot run our guests"},
     {int(ExitCode::crash), "the guest's kernel gave up; the end of its log was shown"},
     {int(ExitCode::triple_fault), "a triple fault: the guest met what it could not handle"},
-    {int(ExitCode::failure), "KVM could not go on"},
+    {int(ExitCode::failure), "the machine could not go on: KVM failed, or a restart did"},
     {int(ExitCode::restart), "the guest wanted a restart, and --no-reboot was said"},
     {int(ExitCode::unclean), "a disk could not be closed cleanly: what was flushed is there"},
     {int(ExitCode::no_loader),
-     "the first disk cannot be booted: it is empty, has no boot loader, or sectors of 4096 bytes"},
+     "the first disk cannot be booted: it is empty, has no boot loader, has sectors of 4096 bytes, "
+     "or was taken away before a restart"},
     {int(ExitCode::no_boot), "the disk's boot loader found nothing to boot"},
     {int(ExitCode::no_report), "the report could not be written; everything else was done"},
     {128, "and more: ended by a signal, 128 and its number; the disks were closed"},
@@ -86,21 +86,19 @@ constexpr tools::Page run_page = {
         "switch the guest off as a plug does: what it has not flushed is lost.\n\n"
         "A guest is not trusted: before a disk is looked at the runner gives up all capabilities "
         "(so that root is left with the rights of the owner of root's files; --user takes "
-        "others'), every path but its kernel, its disks with their parents, and their folders, and "
-        "each of its threads all of the kernel's calls that it does not need: the first forbidden "
-        "one ends it by SIGSYS. Disks are made in the folders only with --undo or --control.",
+        "others') and all of the kernel's calls that it does not need: the first forbidden one "
+        "ends it by SIGSYS. Once it knows its disks' parents it gives up every path but its disks, "
+        "these parents and the disks' folders, and then each of its threads all calls but its own. "
+        "Disks are made in the folders only with --undo or --control. A kernel and its initrd are "
+        "opened once: a restart takes the same ones, whatever their paths lead to by then.",
     .examples = examples,
     .exit_codes = exit_codes,
 };
 
 tools::Take count_into(unsigned& target, unsigned most) {
   return [&target, most](const std::string& value) -> Result<void> {
-    unsigned count = 0;
-    const char* const end = value.data() + value.size();
-    const auto [rest, error] = std::from_chars(value.data(), end, count);
-    if (error != std::errc() || rest != end || count == 0 || count > most)
-      return fail(Errc::invalid_argument, fmt::format("a number from 1 to {} is wanted", most));
-    target = count;
+    TRY_LET(const uint64_t count, tools::parse_count(value, most));
+    target = unsigned(count);
     return {};
   };
 }
@@ -207,10 +205,10 @@ class Stopper {
 const tools::Page& Run::page() const { return run_page; }
 
 void Run::declare(Arguments& arguments) {
-  arguments.option("--kernel,-k", "FILE", tools::into(plan_.kernel),
+  arguments.option("--kernel,-k", "FILE", tools::into(kernel_),
                    "The guest's kernel: a bzImage, or an ELF file. Without one the first disk's "
                    "boot loader is started.");
-  arguments.option("--initrd,-i", "FILE", tools::into(plan_.initrd), "Its initial RAM disk.");
+  arguments.option("--initrd,-i", "FILE", tools::into(initrd_), "Its initial RAM disk.");
   arguments.option("--append,-a", "TEXT", tools::into(plan_.command_line),
                    "Its command line, such as \"console=ttyS0 root=/dev/sda\".");
   arguments.repeatable_option(
@@ -236,7 +234,8 @@ void Run::declare(Arguments& arguments) {
       "Leave the disks as they are: what the guest writes goes into a differencing child of each "
       "writable one (FILE.undo.avhdx), and at the end is kept there for the next run, merged into "
       "the disk, or discarded. What a run that was killed has left is treated so at the next "
-      "start; a merge that had begun is finished then, whatever is wanted.");
+      "start; a merge that had begun is finished then, whatever is wanted. Without --undo a VHD "
+      "that has such a child is refused unless it is ,ro.");
   arguments.option(
       "--iso", "FILE",
       [this](const std::string& value) -> Result<void> {
@@ -284,8 +283,9 @@ void Run::declare_isolation(Arguments& arguments) {
         if (has_sandbox_ || value == "off") return {};
         return fail(Errc::invalid_argument, "on or off is wanted");
       },
-      "Whether the runner gives up what it does not need before it looks at a disk: capabilities, "
-      "paths, the kernel's calls. On unless said; off is for debuggers.");
+      "Whether the runner gives up what it does not need: capabilities and the kernel's calls "
+      "before it looks at a disk, paths before it opens one for the guest. On unless said; off is "
+      "for debuggers.");
   arguments.option(
       "--user", "USER[:GROUP]",
       [this](const std::string& value) -> Result<void> {
@@ -293,7 +293,8 @@ void Run::declare_isolation(Arguments& arguments) {
         return {};
       },
       "Become this user once /dev/kvm, sockets and logs are open, by names or numbers; it needs "
-      "root. The disks, the kernel and the initrd are opened with its rights.");
+      "root. The disks, the kernel and the initrd are opened with its rights, and with those the "
+      "sockets' files are removed at the end: in a folder that is not the user's they stay.");
   arguments.repeatable_option(
       "--files", "FOLDER",
       [this](const std::string& value) -> Result<void> {
@@ -312,16 +313,20 @@ Result<int> Run::run(async::Loop&) { return run(); }
 int Run::run() {
   const auto code = run_machine();
   if (code) return *code;
-  const bool lacks_rights = code.error().code == Errc::permission && is_powerless_root_;
-  tools::complain(code.error().message + std::string(lacks_rights ? root_has_less : ""));
+  complain_of(code.error());
   return int(ExitCode::bad_start);
+}
+
+void Run::complain_of(const Error& error) const {
+  const bool lacks_rights = error.code == Errc::permission && is_powerless_root_;
+  tools::complain(error.message + std::string(lacks_rights ? root_has_less : ""));
 }
 
 Result<void> Run::check_plan() const {
   if (report_is_picture_ && !report_)
     return fail(Errc::invalid_argument, "--output belongs to a --report, and there is none");
-  if (!plan_.kernel.empty()) return {};
-  if (!plan_.initrd.empty())
+  if (!kernel_.empty()) return {};
+  if (!initrd_.empty())
     return fail(Errc::invalid_argument, "--initrd belongs to a --kernel, and there is none");
   if (!plan_.command_line.empty())
     return fail(Errc::invalid_argument, "--append belongs to a --kernel, and there is none");
@@ -352,6 +357,16 @@ Result<void> Run::write_report(const std::string& report) const {
   return {};
 }
 
+Result<void> Run::open_boot_files() {
+  if (!kernel_.empty()) {
+    TRY_LET(plan_.kernel, BootFile::open(kernel_));
+  }
+  if (!initrd_.empty()) {
+    TRY_LET(plan_.initrd, BootFile::open(initrd_));
+  }
+  return {};
+}
+
 // The disks are not looked at before it has no rights but those that it will keep: what opens now
 // opens later, too.
 Result<void> Run::isolate() {
@@ -361,13 +376,19 @@ Result<void> Run::isolate() {
   if (user_) {
     TRY(become(*user_));
   }
-  if (!has_sandbox_) return {};
-  TRY(drop_capabilities());
-  is_powerless_root_ = geteuid() == 0;
+  if (has_sandbox_) {
+    TRY(drop_capabilities());
+    is_powerless_root_ = geteuid() == 0;
+  }
+  TRY(open_boot_files());
+  return has_sandbox_ ? confine_itself() : Result<void>();
+}
+
+Result<void> Run::confine_itself() {
   RunnerPaths paths{.sockets = {}, .folders = folders_, .is_controlled = control_.has_value()};
   if (control_) paths.sockets.push_back(*control_);
   if (!console_options_.socket_path.empty()) paths.sockets.push_back(console_options_.socket_path);
-  TRY_LET(plan_.confinement, confine(reachable_paths(plan_, paths)));
+  TRY_LET(plan_.confinement, confine([&] { return reachable_paths(plan_, paths); }));
   if (!plan_.confinement->landlock_version)
     tools::warn("this kernel has no Landlock: the sandbox keeps no paths away");
   if (!plan_.confinement->has_filters)
@@ -409,7 +430,7 @@ Result<int> Run::run_machine() {
   // Nobody asks for anything any more.
   control.reset();
   stopper.set_machine(nullptr);
-  TRY_LET(const int code, finish(*machine, ending));
+  const int code = finish(*machine, ending);
   // Whoever ends it by a signal has to know what that has left.
   const bool is_done = code != int(ExitCode::unclean) && code != int(ExitCode::no_report);
   return signals.caught() != 0 && is_done ? 128 + signals.caught() : code;
@@ -421,16 +442,22 @@ std::string Run::report_of(Machine& machine) const {
                                             : machine.report() + "\n";
 }
 
-Result<int> Run::finish(Machine& machine, const Result<Ending>& ending) {
+int Run::finish(Machine& machine, const Result<Ending>& ending) {
   // Our own messages end their lines as usual again.
   RawTerminal::restore();
-  if (ending) tell(*ending);
-  const auto reported = write_report(report_of(machine));
-  if (!reported) tools::complain(reported.error().message);
+  if (ending) {
+    tell(*ending);
+  } else {
+    complain_of(ending.error());
+  }
+  const std::string report = report_of(machine);
   const auto closed = machine.close();
   if (!closed) tools::complain(closed.error().message);
-  if (!ending) return std::unexpected(ending.error());
+  // Whoever reads from a pipe may take its time, and the disks do not wait for that.
+  const auto reported = write_report(report);
+  if (!reported) tools::complain(reported.error().message);
   if (!closed) return int(ExitCode::unclean);
+  if (!ending) return int(machine.has_run() ? ExitCode::failure : ExitCode::bad_start);
   return reported ? int(code_of(ending->end)) : int(ExitCode::no_report);
 }
 

@@ -14,10 +14,10 @@ enum class ExitCode : int {
   no_kvm = 2,        // not there, not allowed, not able
   crash = 3,         // the guest's kernel gave up
   triple_fault = 4,  // the guest met what it could not handle
-  failure = 5,       // KVM could not go on
+  failure = 5,       // KVM could not go on, or a restart failed
   restart = 6,       // wanted, with --no-reboot
   unclean = 7,       // a disk could not be closed
-  no_loader = 8,     // the first disk has no boot loader, or none that a BIOS can start
+  no_loader = 8,     // the first disk has no boot loader that a BIOS can start, or is gone
   no_boot = 9,       // the boot loader found nothing to boot
   no_report = 10,    // all else was done
 };
@@ -37,12 +37,17 @@ class Run final : public tools::Verb {
   Result<void> check_plan() const;
   Result<void> open_report();
   Result<void> write_report(const std::string& report) const;
+  Result<void> open_boot_files();
   Result<void> isolate();
+  Result<void> confine_itself();
   std::string report_of(Machine& machine) const;
   Result<int> run_machine();
-  Result<int> finish(Machine& machine, const Result<Ending>& ending);
+  int finish(Machine& machine, const Result<Ending>& ending);
+  void complain_of(const Error& error) const;
 
   MachinePlan plan_;
+  std::string kernel_;
+  std::string initrd_;
   ConsoleOptions console_options_;
   std::optional<std::string> control_;
   std::optional<std::string> report_;

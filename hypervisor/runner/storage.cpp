@@ -123,9 +123,12 @@ Storage::~Storage() {
 // --- disks ---
 
 Result<Place> Storage::free_place() const {
-  for (unsigned number = 0; number < max_disks; ++number)
-    if (!disks_.contains(number) && !(drive_ && drive_->place.number == number))
+  for (unsigned number = 0; number < max_disks; ++number) {
+    const bool is_used = disks_.contains(number) || (drive_ && drive_->place.number == number);
+    if (!is_used && std::ranges::find(left_numbers_, number) == left_numbers_.end())
       return place_of(number);
+  }
+  if (!left_numbers_.empty()) return place_of(left_numbers_.front());
   return fail(Errc::out_of_range, "there are " + std::to_string(max_disks) + " disks already");
 }
 
@@ -188,6 +191,7 @@ Result<void> Storage::attach(const Place& place, storvsp::Controller::Unit unit)
   Result<void> attached;
   control_->worker().run(
       [&] { attached = controllers_[place.controller]->attach(place.lun, std::move(unit)); });
+  if (attached) std::erase(left_numbers_, place.number);
   return attached;
 }
 
@@ -209,6 +213,7 @@ Result<void> Storage::detach(unsigned number) {
   // What still waited for a limit finds no image.
   disk->owner->run([&] { let_go(*disk); });
   disks_.erase(number);
+  left_numbers_.push_back(number);
   return closed;
 }
 
@@ -239,6 +244,11 @@ Result<std::vector<unsigned>> Storage::disks_for_snapshot(std::vector<unsigned> 
                                          " disk has no children");
   }
   return numbers;
+}
+
+Result<void> Storage::check_snapshot(std::vector<unsigned> numbers) {
+  TRY(disks_for_snapshot(std::move(numbers)));
+  return {};
 }
 
 Result<std::vector<Snapshot>> Storage::snapshot(std::vector<unsigned> numbers) {
@@ -382,7 +392,8 @@ void Storage::exchange_medium(std::shared_ptr<image::Image> medium) {
 std::vector<Storage::Entrance> Storage::entrances() const {
   std::vector<Entrance> entrances;
   for (const auto& [number, disk] : disks_)
-    entrances.push_back({.worker = disk.owner, .disk = disk.front, .limit = disk.limit});
+    entrances.push_back(
+        {.path = disk.path, .worker = disk.owner, .disk = disk.front, .limit = disk.limit});
   return entrances;
 }
 
@@ -412,6 +423,7 @@ void Storage::reset() {
   control_->worker().run([this] {
     for (const auto& controller : controllers_) controller->power_on();
   });
+  left_numbers_.clear();
 }
 
 Result<void> Storage::close() { return close_all(true); }

@@ -77,8 +77,11 @@ class Storage final : public Connections {
   Result<void> check(const DiskPlan& plan);
   // Whether insert_medium() would take it. Errors: insert_medium()'s.
   Result<void> check_medium(const std::string& path);
-  // Opens the image and puts it in at the lowest number that is free; a guest that runs is told.
-  // Returns the number. Errors: those of open_disk(); out_of_range: no number is free.
+  // Opens the image and puts it in; a guest that runs is told. Returns the number, which is the
+  // lowest one that no disk and no drive has had since the last reset(): to a guest that has not
+  // looked yet, another disk at a place that it knows is the one that was there. Where all have
+  // been used, it is the one that has been free for longest. Errors: those of open_disk();
+  // out_of_range: no number is free.
   Result<unsigned> attach(const DiskPlan& plan);
   // Takes the disk from the guest, which is told: requests that run are finished, those that wait
   // fail. Then the image is closed, and its undo disk ended as wanted. Errors: not_found; those of
@@ -91,6 +94,8 @@ class Storage final : public Connections {
   // disk, or a format without children; as move_to_child(). A disk that could not be opened again
   // after that fails all its requests, which the error says.
   Result<std::vector<Snapshot>> snapshot(std::vector<unsigned> numbers);
+  // Whether snapshot() would begin. Errors: not_found; read_only; unsupported; io: not open.
+  Result<void> check_snapshot(std::vector<unsigned> numbers);
 
   // Gives the disk another size, and an undo disk in its place where it has one: as
   // image::resize(). Requests wait meanwhile, which takes long only where a fixed VHD is copied;
@@ -99,7 +104,7 @@ class Storage final : public Connections {
   Result<image::ResizeReport> resize(unsigned number, const image::ResizeOptions& options);
 
   // Puts an ISO image into the DVD drive, instead of what was in it; the guest sees the change.
-  // The first time it gets the drive, at the lowest number that is free. Errors: corrupt: no ISO
+  // The first time it gets the drive, at a number as attach() takes it. Errors: corrupt: no ISO
   // image; as Image::open() and attach(). Then the drive is as it was.
   Result<void> insert_medium(const std::string& path);
   // Takes it out, whether the guest has locked it or not. Errors: not_found: there is none.
@@ -113,6 +118,7 @@ class Storage final : public Connections {
   // For the firmware: the disks as they are now, in the order of their numbers. They may be used,
   // on their workers, for as long as one likes; of those that were taken away all requests fail.
   struct Entrance {
+    std::string path;  // as the user named it
     storvsp::Worker* worker;
     std::shared_ptr<disk::Disk> disk;
     std::shared_ptr<storvsp::Throttle> limit;  // null: none
@@ -177,6 +183,7 @@ class Storage final : public Connections {
   std::unique_ptr<vmbus::Server> server_;  // of the control thread, as the controllers are
   std::vector<std::unique_ptr<storvsp::Controller>> controllers_;
   std::map<unsigned, OpenDisk> disks_;  // by number
+  std::vector<unsigned> left_numbers_;  // by disks that the guest may still know, first one first
   std::optional<Drive> drive_;
   async::LetterTo<Storage, &Storage::hear_free_slot> free_slot_letter_{*this};
 };

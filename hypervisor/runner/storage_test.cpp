@@ -78,12 +78,31 @@ TEST_CASE("what the firmware moves counts for a disk's limit, too") {
   REQUIRE_OK(machine.storage->attach(limited));
   REQUIRE_OK(machine.storage->attach(plan_of(machine.disk("free.vhdx"))));
   {
-    const auto drives = firmware_drives(*machine.storage);
+    const auto drives = firmware_drives(*machine.storage, limited.path);
     REQUIRE_OK(drives);
     CHECK((*drives)[0]->may_begin(512));
     CHECK_FALSE((*drives)[0]->may_begin(512));
     for (int i = 0; i < 10; ++i) CHECK((*drives)[1]->may_begin(1 << 20));
   }
+  REQUIRE_OK(machine.end());
+}
+
+TEST_CASE("the firmware finds the disk that is booted from first, at whatever number it is") {
+  Machine machine;
+  const DiskPlan disks[] = {plan_of(machine.disk("a.vhdx")), plan_of(machine.disk("b.vhdx"))};
+  for (const DiskPlan& disk : disks) REQUIRE_OK(machine.storage->attach(disk));
+  for (unsigned number : {0U, 1U}) machine.write(number, 0, int(number) + 1);
+  for (unsigned number : {0U, 1U}) {
+    const auto drives = firmware_drives(*machine.storage, disks[number].path);
+    REQUIRE_OK(drives);
+    CHECK(drives->size() == 2);
+    std::byte sector[512];
+    REQUIRE_OK((*drives)[0]->read(0, sector));
+    CHECK(int(sector[0]) == int(number) + 1);
+  }
+  REQUIRE_OK(machine.storage->detach(0));
+  REQUIRE_FAILS(Errc::not_found, "was taken away",
+                firmware_drives(*machine.storage, disks[0].path));
   REQUIRE_OK(machine.end());
 }
 
@@ -442,7 +461,7 @@ TEST_CASE("an undo disk gets its disk's size, and the disk gets it by a merge") 
 
 // --- disks that come and go ---
 
-TEST_CASE("disks have the lowest free number, and their places by it") {
+TEST_CASE("disks have the lowest number that none has had, and their places by it") {
   Machine machine(std::nullopt, 2);
   for (unsigned i = 0; i < 4; ++i) {
     const auto number = machine.storage->attach(plan_of(machine.disk(std::to_string(i) + ".vhdx")));
@@ -454,10 +473,24 @@ TEST_CASE("disks have the lowest free number, and their places by it") {
   CHECK(machine.numbers() == std::vector<unsigned>{0, 2, 3});
   // Its image is closed: somebody else may write it.
   write_to(machine.folder.path("1.vhdx"), 0, 7);
-  CHECK(*machine.storage->attach(plan_of(machine.folder.path("1.vhdx"))) == 1);
+  // The guest may still take what is at that place for the old disk.
+  CHECK(*machine.storage->attach(plan_of(machine.folder.path("1.vhdx"))) == 4);
   const DiskStatus last = machine.storage->disks().back();
-  CHECK(last.place.controller == 1);
-  CHECK(last.place.lun == 1);
+  CHECK(last.place.controller == 0);
+  CHECK(last.place.lun == 2);
+  REQUIRE_OK(machine.end());
+}
+
+TEST_CASE("a guest that is switched on anew knows no number") {
+  Machine machine;
+  const std::string path = machine.disk("a.vhdx");
+  for (unsigned i = 0; i < 2; ++i) REQUIRE_OK(machine.storage->attach(plan_of(path, false)));
+  REQUIRE_OK(machine.storage->detach(0));
+  const std::string iso = make_iso(machine.folder.path("a.iso"));
+  REQUIRE_OK(machine.storage->insert_medium(iso));
+  CHECK(machine.storage->drive()->place.number == 2);
+  machine.storage->reset();
+  CHECK(*machine.storage->attach(plan_of(path, false)) == 0);
   REQUIRE_OK(machine.end());
 }
 
@@ -467,8 +500,14 @@ TEST_CASE("there are so many disks at most") {
   for (unsigned i = 0; i < Storage::max_disks; ++i)
     REQUIRE_OK(machine.storage->attach(plan_of(path, false)));
   REQUIRE_FAILS(Errc::out_of_range, "64 disks", machine.storage->attach(plan_of(path, false)));
-  REQUIRE_OK(machine.storage->detach(17));
+  // None that was never used is left: those that were free for longest come first.
+  for (const unsigned number : {17u, 3u, 40u}) REQUIRE_OK(machine.storage->detach(number));
   CHECK(*machine.storage->attach(plan_of(path, false)) == 17);
+  CHECK(*machine.storage->attach(plan_of(path, false)) == 3);
+  REQUIRE_OK(machine.storage->detach(17));
+  CHECK(*machine.storage->attach(plan_of(path, false)) == 40);
+  CHECK(*machine.storage->attach(plan_of(path, false)) == 17);
+  REQUIRE_FAILS(Errc::out_of_range, "64 disks", machine.storage->attach(plan_of(path, false)));
   REQUIRE_OK(machine.end());
 }
 
@@ -497,6 +536,9 @@ TEST_CASE("which disks get children") {
   std::ofstream(raw) << std::string(4096, 'x');
   REQUIRE_OK(machine.storage->attach(plan_of(raw)));
   REQUIRE_FAILS(Errc::unsupported, "a raw disk", machine.storage->snapshot({}));
+  REQUIRE_FAILS(Errc::unsupported, "a raw disk", machine.storage->check_snapshot({}));
+  REQUIRE_FAILS(Errc::read_only, third, machine.storage->check_snapshot({2}));
+  REQUIRE_OK(machine.storage->check_snapshot({0, 1}));
   CHECK(machine.storage->disks()[0].path == (*all)[0].child);
   REQUIRE_OK(machine.end());
 }

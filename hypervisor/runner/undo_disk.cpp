@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <cerrno>
 #include <filesystem>
 
 #include "async/file.h"
@@ -20,9 +21,10 @@ image::OpenOptions reading(image::OpenOptions options) {
   return options;
 }
 
+// A link that leads nowhere is no image: what is made under that name is made where it leads.
 bool is_there(const std::string& path) {
   struct stat status{};
-  return lstat(path.c_str(), &status) == 0;
+  return stat(path.c_str(), &status) == 0 || errno != ENOENT;
 }
 
 Async<image::Format> format_of(async::Loop& loop, std::string path, image::OpenOptions options) {
@@ -37,22 +39,43 @@ Async<image::Format> format_of(async::Loop& loop, std::string path, image::OpenO
   co_return format;
 }
 
-// Proves that what lies there is the image's child: it names the image's identity.
+// Of who opens a file as the image's child: what only a file gives that is another's child, or
+// nobody's. Anything else, such as a child that is damaged or cannot be read, proves nothing.
+bool is_no_child(const Error& error) {
+  return error.code == Errc::wrong_parent || error.code == Errc::invalid_argument;
+}
+
+// Proves that what lies there is the image's child: it names the image's identity. Errors: exists:
+// it is none; as Image::open() where that cannot be told.
 Async<void> check_left_child(async::Loop& loop, const std::string& child, const std::string& path,
                              const image::OpenOptions& options) {
   const image::OpenOptions child_options = reading(options_for_child(options, path));
   const auto image = co_await image::Image::open(loop, child, child_options);
-  if (!image && image.error().code == Errc::busy) co_return std::unexpected(image.error());
-  if (!image)
+  if (!image && is_no_child(image.error()))
     co_return fail(Errc::exists,
                    fmt::format("{}: has the name of the undo disk of {}, and is none: "
                                "{}",
                                child, path, image.error().message));
+  if (!image)
+    co_return fail(image.error().code,
+                   fmt::format("{}: may have changes of an earlier run in {}, which cannot be "
+                               "opened: {}",
+                               path, child, image.error().message));
   if ((*image)->links().size() < 2)
     co_return fail(
         Errc::exists,
         fmt::format("{}: has the name of the undo disk of {}, and has no parent", child, path));
   co_return Result<void>();
+}
+
+// False: nothing lies there, or something else.
+Async<bool> is_left_child(async::Loop& loop, const std::string& child, const std::string& path,
+                          const image::OpenOptions& options) {
+  if (!is_there(child)) co_return false;
+  const auto checked = co_await check_left_child(loop, child, path, options);
+  if (!checked && checked.error().code == Errc::exists) co_return false;
+  CO_TRY(checked);
+  co_return true;
 }
 
 // Nobody who uses it loses it. It must not come back with changes that were discarded.
@@ -157,14 +180,22 @@ Async<void> check_is_whole(async::Loop& loop, const std::string& path,
                            const image::OpenOptions& options) {
   for (const image::Format format : {image::Format::vhdx, image::Format::vhd}) {
     const std::string merging = merging_path(undo_path(path, format));
-    if (!is_there(merging)) continue;
-    const auto child = co_await check_left_child(loop, merging, path, options);
-    if (!child && child.error().code == Errc::exists) continue;
-    CO_TRY(child);
-    co_return fail(Errc::busy, fmt::format("{}: has a part of the changes in {}; --undo, or vhd "
-                                           "merge, puts the others into it",
-                                           path, merging));
+    CO_TRY_LET(const bool has_begun, co_await is_left_child(loop, merging, path, options));
+    if (has_begun)
+      co_return fail(Errc::busy, fmt::format("{}: has a part of the changes in {}; --undo, or vhd "
+                                             "merge, puts the others into it",
+                                             path, merging));
   }
+  if (!options.writable) co_return Result<void>();
+  // A VHD's identity stays when it is written: its old child would pass for one later, too.
+  const std::string child = undo_path(path, image::Format::vhd);
+  CO_TRY_LET(const bool is_left, co_await is_left_child(loop, child, path, options));
+  if (is_left)
+    co_return fail(Errc::busy,
+                   fmt::format("{}: has changes of an earlier run in {}, which no longer fit once "
+                               "it is written; --undo merge, keep or discard says what becomes of "
+                               "them",
+                               path, child));
   co_return Result<void>();
 }
 

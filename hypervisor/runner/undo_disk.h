@@ -37,17 +37,20 @@ struct UndoDisk {
   std::vector<std::string> notes;  // what people should know of how it came to be
 };
 
-// Whether no merge into the image has begun: it can be used without an undo disk then. Only reads.
-// Errors: busy: of its undo disk's changes it has a part, or it is just getting them; as
-// Image::open().
+// Whether the image can be used without an undo disk: no merge into it has begun; and, where it is
+// a VHD that is opened for writing, no undo disk of an earlier run is left. A VHDX may be written
+// then: it is another one afterwards, and refuses that child. Only reads. Errors: busy: of its undo
+// disk's changes it has a part, or it is just getting them, or it is such a VHD; as Image::open(),
+// also where what has an undo disk's name cannot be opened, and may be one.
 Async<void> check_is_whole(async::Loop& loop, const std::string& path,
                            const image::OpenOptions& options);
 
 // Whether the image can have an undo disk, and that can be done with what an earlier run has left
 // which is wanted; only reads. Errors: unsupported: a raw file, or another format without children;
 // exists: a file with the name of an undo disk that is no child of the image; busy: another run has
-// it; invalid_argument: it cannot be merged, since the image has other children, which would be
-// lost; as Image::open() and image::merge().
+// it; as Image::open(): it cannot be opened, and may be a child; invalid_argument: it cannot be
+// merged, since the image has other children, which would be lost; as Image::open() and
+// image::merge().
 Async<void> check_undo(async::Loop& loop, const std::string& path,
                        const image::OpenOptions& options, UndoEnd end);
 

@@ -163,6 +163,7 @@ TEST_CASE("a merge that was interrupted is finished, whatever is wanted later") 
     CHECK_FALSE(fs::exists(merging));
     CHECK(value_in(fixture.disk, 0) == 9);
     CHECK(value_in(fixture.disk, 4096) == 2);
+    REQUIRE_OK(finish(fixture.child, UndoEnd::discard));
     REQUIRE_OK(run_on_images_loop(check_is_whole(images_loop(), fixture.disk, writing)));
   }
 }
@@ -171,6 +172,63 @@ TEST_CASE("a disk is whole where what has that name is none of its children") {
   Fixture fixture;
   std::ofstream(merging_path(fixture.child)) << "something else";
   REQUIRE_OK(run_on_images_loop(check_is_whole(images_loop(), fixture.disk, writing)));
+}
+
+// Whose content is all there, and of which nobody can tell.
+void damage(const std::string& path) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  for (const int header : {64 << 10, 128 << 10}) {
+    file.seekp(header);
+    file << std::string(512, '\xff');
+  }
+}
+
+TEST_CASE("a disk is not taken for whole where what has that name cannot be opened") {
+  Fixture fixture;
+  fixture.run(UndoEnd::merge);
+  const std::string merging = merging_path(fixture.child);
+  fs::rename(fixture.child, merging);
+  damage(merging);
+  REQUIRE_FAILS(Errc::corrupt, merging,
+                run_on_images_loop(check_is_whole(images_loop(), fixture.disk, writing)));
+  REQUIRE_FAILS(Errc::corrupt, "may have changes of an earlier run", check(fixture.disk));
+  REQUIRE_FAILS(Errc::corrupt, merging, begin(fixture.disk, UndoEnd::discard));
+  CHECK(fs::exists(merging));
+}
+
+TEST_CASE("a VHD with an earlier run's changes is not written beside them") {
+  Fixture fixture(Format::vhd);
+  fixture.run(UndoEnd::keep);
+  const auto check_whole = [&](bool writable) {
+    const image::OpenOptions options{.writable = writable};
+    return run_on_images_loop(check_is_whole(images_loop(), fixture.disk, options));
+  };
+  REQUIRE_FAILS(Errc::busy, "changes of an earlier run in " + fixture.child, check_whole(true));
+  REQUIRE_OK(check_whole(false));
+  SUBCASE("they were discarded") {
+    REQUIRE_OK(begin(fixture.disk, UndoEnd::discard));
+    REQUIRE_OK(finish(fixture.child, UndoEnd::discard));
+    REQUIRE_OK(check_whole(true));
+  }
+  SUBCASE("they are another disk's") {
+    fs::remove(fixture.child);
+    make_image(fixture.folder.path("other.vhd"), Format::vhd);
+    make_image(fixture.child, Format::vhd, fixture.folder.path("other.vhd"));
+    REQUIRE_OK(check_whole(true));
+  }
+  SUBCASE("nobody can tell") {
+    fs::remove(fixture.child);
+    fs::create_directory(fixture.child);
+    CHECK_FALSE(check_whole(true).has_value());
+  }
+}
+
+TEST_CASE("a VHDX that was written is none whose changes an earlier run has left") {
+  Fixture fixture;
+  fixture.run(UndoEnd::keep);
+  REQUIRE_OK(run_on_images_loop(check_is_whole(images_loop(), fixture.disk, writing)));
+  write_to(fixture.disk, 4096, 3);
+  REQUIRE_FAILS(Errc::exists, fixture.child, begin(fixture.disk, UndoEnd::merge));
 }
 
 TEST_CASE("what an earlier run has left is looked at before anything is done with it") {

@@ -13,7 +13,7 @@ namespace vhdkit::hypervisor {
 
 // Of a folder: of everything below it.
 enum class PathUse : uint8_t {
-  read,    // files, and the names in folders
+  read,    // files, requests to devices, and the names in folders
   change,  // as read; files are written as well, and in folders they come and go
   remove,  // files in a folder disappear, and nothing else
 };

@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 
@@ -70,6 +72,29 @@ TEST_CASE("a file that may be read can be read, and nothing else") {
   CHECK(error("mine", O_RDONLY) == EACCES);
   CHECK(error("mine/new", O_RDWR | O_CREAT) == EACCES);
   CHECK(error("mine/missing", O_RDONLY) == ENOENT);
+}
+
+// 0, or the error with which a device that was opened for reading does not say how large it is.
+int size_error(const std::string& device) {
+  const Descriptor opened(open(device.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!opened.is_open()) return errno;
+  uint64_t size_bytes = 0;
+  if (ioctl(opened.number(), BLKGETSIZE64, &size_bytes) != 0) return errno;
+  return size_bytes == 1 << 20 ? 0 : ERANGE;
+}
+
+TEST_CASE("a block device that may be read says how large it is") {
+  if (is_missing()) return;
+  const Place place;
+  fs::resize_file(place.path("mine/disk"), 1 << 20);
+  const tests::LoopDevice device(place.path("mine/disk"));
+  if (device.path().empty()) return tests::skip("no loop device can be made");
+  for (const std::string& path : {device.path(), std::string("/dev")}) {
+    CAPTURE(path);
+    CHECK(place.under({{path, PathUse::read}}, [&] { return size_error(device.path()); }) == 0);
+  }
+  CHECK(place.under({{place.path("mine"), PathUse::read}},
+                    [&] { return size_error(device.path()); }) == EACCES);
 }
 
 TEST_CASE("a folder whose files change: they come, go and move in it, and links lead nowhere") {

@@ -48,10 +48,13 @@ constexpr int calls_of_loop[] = {
     SYS_pwrite64,        SYS_fsync,         SYS_fdatasync, SYS_eventfd2, SYS_timerfd_create,
     SYS_timerfd_settime, SYS_epoll_create1, SYS_epoll_ctl};
 
+// How long a file is that is open already.
+constexpr int calls_of_loader[] = {SYS_fstat, SYS_newfstatat};
+
 // Reading by path. What they lead to is Landlock's business.
 constexpr int calls_of_reader[] = {SYS_newfstatat, SYS_statx,      SYS_lseek,      SYS_getcwd,
                                    SYS_readlink,   SYS_readlinkat, SYS_getdents64, SYS_fstat};
-// Files that grow, shrink, come and go.
+// Files that grow, shrink, come and go; whose group a new one will have.
 constexpr int calls_of_writer[] = {SYS_ftruncate, SYS_fallocate, SYS_unlink,    SYS_unlinkat,
                                    SYS_rename,    SYS_renameat,  SYS_renameat2, SYS_linkat,
                                    SYS_faccessat, SYS_access,    SYS_faccessat2};
@@ -63,7 +66,10 @@ constexpr int calls_of_server[] = {SYS_accept4, SYS_recvfrom, SYS_sendto};
 constexpr int calls_of_waiter_for_signals[] = {SYS_rt_sigtimedwait, SYS_rt_sigaction};
 // The next filter, a terminal's and a processor's signals, a report, sockets that go.
 constexpr int calls_of_starter[] = {SYS_seccomp, SYS_rt_sigaction, SYS_ftruncate, SYS_unlink};
-constexpr int calls_of_beginning[] = {SYS_io_uring_setup, SYS_io_uring_register};
+// Rings, and Landlock, by which a process only loses.
+constexpr int calls_of_beginning[] = {SYS_io_uring_setup, SYS_io_uring_register,
+                                      SYS_landlock_create_ruleset, SYS_landlock_add_rule,
+                                      SYS_landlock_restrict_self};
 
 // --- the requests of ioctl ---
 
@@ -74,12 +80,21 @@ constexpr unsigned long counted(unsigned long request) {
 
 // A terminal that has to be as it was, whoever dies.
 constexpr unsigned long requests_of_all[] = {TCGETS, TCSETS};
-constexpr unsigned long requests_of_processor[] = {
-    KVM_RUN,        KVM_GET_REGS,  KVM_SET_REGS,
-    KVM_GET_SREGS,  KVM_SET_SREGS, counted(KVM_GET_MSRS),
-    KVM_GET_CLOCK,  KVM_IRQFD,     counted(KVM_SET_GSI_ROUTING),
-    KVM_GET_PIT2,   KVM_SET_PIT2,  KVM_GET_IRQCHIP,
-    KVM_SET_IRQCHIP};
+constexpr unsigned long requests_of_processor[] = {KVM_RUN,
+                                                   KVM_GET_REGS,
+                                                   KVM_SET_REGS,
+                                                   KVM_GET_SREGS,
+                                                   KVM_SET_SREGS,
+                                                   counted(KVM_GET_MSRS),
+                                                   counted(KVM_SET_MSRS),
+                                                   KVM_ENABLE_CAP,
+                                                   KVM_GET_CLOCK,
+                                                   KVM_IRQFD,
+                                                   counted(KVM_SET_GSI_ROUTING),
+                                                   KVM_GET_PIT2,
+                                                   KVM_SET_PIT2,
+                                                   KVM_GET_IRQCHIP,
+                                                   KVM_SET_IRQCHIP};
 constexpr unsigned long requests_of_storage[] = {BLKGETSIZE64, FICLONERANGE};
 constexpr unsigned long requests_of_bus[] = {KVM_IOEVENTFD, KVM_GET_CLOCK};
 // A pause sets clocks back.
@@ -115,8 +130,7 @@ struct List {
 List list_of(ThreadKind kind) {
   switch (kind) {
     case ThreadKind::loader:
-      return {
-          .calls = {calls_of_reader}, .requests = {}, .files = Files::read, .starts_threads = true};
+      return {.calls = {calls_of_loader}, .requests = {}, .starts_threads = true};
     case ThreadKind::processor:
       return {.calls = {calls_of_processor}, .requests = {requests_of_processor}};
     case ThreadKind::storage:
@@ -239,12 +253,14 @@ void allow_threads(Builder& builder) {
 
 // To Landlock a file that is opened for neither reading nor writing (O_ACCMODE) is none that it
 // looks at, and its older versions do not look at O_TRUNC; neither looks at modes that give rights
-// away. Of fcntl there are locks, and what fdopendir() asks: other requests have signals sent.
+// away. Of fcntl there are locks, what fdopendir() asks, and for files that were opened without
+// waiting the way back from that: other requests, and flags, have signals sent.
 void allow_files(Builder& builder, Files files) {
   constexpr uint64_t beyond_rights = lower_half & ~uint64_t{0777};
   builder.allow(SYS_openat, argument_has(2, O_RDONLY, O_ACCMODE | O_CREAT | O_TRUNC));
   for (const int request : {F_OFD_SETLK, F_OFD_GETLK, F_GETFL, F_SETFD})
     builder.allow(SYS_fcntl, argument_is(1, uint64_t(request)));
+  builder.allow(SYS_fcntl, argument_is(1, F_SETFL), argument_is(2, 0));
   // Long chains have many.
   builder.allow(SYS_prlimit64, argument_is(0, 0), argument_is(1, RLIMIT_NOFILE));
   if (files != Files::change) return;

@@ -28,8 +28,9 @@ class Filter {
  public:
   // Errors: of the system.
   static Result<Filter> of(ThreadKind kind);
-  // What is allowed to any kind, and to begin threads and rings besides: for the first thread,
-  // while the machine is made. Whoever it starts inherits it, and can only lose by its own.
+  // What is allowed to any kind, and to begin threads, rings and Landlock's rules besides: for the
+  // first thread, while the machine is made. Whoever it starts inherits it, and can only lose by
+  // its own.
   static Result<Filter> of_beginning();
 
   // For the calling thread and those that it starts, for good. REQUIRES: no_new_privs. Errors: of

@@ -93,7 +93,7 @@ TEST_CASE("files are opened by those that serve them") {
   for (const ThreadKind kind : kinds) {
     CAPTURE(thread_name(kind));
     const bool writes = kind == ThreadKind::storage;
-    const bool reads = writes || kind == ThreadKind::main || kind == ThreadKind::loader;
+    const bool reads = writes || kind == ThreadKind::main;
     const bool shortens = writes || kind == ThreadKind::main;
     const auto opening = [](int flags) { return call(SYS_openat, AT_FDCWD, "/dev/null", flags); };
     CHECK(is_killed(kind, opening(O_RDONLY | O_CLOEXEC | O_DIRECTORY)) != reads);
@@ -109,6 +109,7 @@ TEST_CASE("files are opened by those that serve them") {
     CHECK(is_killed(kind, call(SYS_fgetxattr, -1, "user.x", nullptr, 0)) != writes);
     CHECK(is_killed(kind, call(SYS_fsetxattr, -1, "user.x", "", 0, 0)) != writes);
     CHECK(is_killed(kind, call(SYS_fcntl, -1, F_OFD_SETLK, nullptr)) != reads);
+    CHECK(is_killed(kind, call(SYS_fcntl, -1, F_SETFL, 0)) != reads);
     CHECK(is_killed(kind, call(SYS_prlimit64, 0, RLIMIT_NOFILE, nullptr, nullptr)) != reads);
   }
 }
@@ -129,6 +130,8 @@ TEST_CASE("what Landlock does not look at is nobody's") {
     CHECK(is_killed(kind, call(SYS_fcntl, -1, F_SETOWN, 1)));
     CHECK(is_killed(kind, call(SYS_fcntl, -1, F_SETSIG, SIGKILL)));
     CHECK(is_killed(kind, call(SYS_fcntl, -1, F_NOTIFY, 0)));
+    for (const int flags : {O_ASYNC, O_APPEND, O_NONBLOCK, O_DIRECT, O_NOATIME})
+      CHECK(is_killed(kind, call(SYS_fcntl, -1, F_SETFL, flags)));
     CHECK(is_killed(kind, call(SYS_prlimit64, 1, RLIMIT_NOFILE, nullptr, nullptr)));
     CHECK(is_killed(kind, call(SYS_prlimit64, 0, RLIMIT_CORE, nullptr, nullptr)));
   }

@@ -24,10 +24,11 @@ void empty_bounding_set() {
 
 Result<void> become(const User& user) {
   const std::string name = std::to_string(user.user) + ":" + std::to_string(user.group);
-  if (geteuid() == user.user && getegid() == user.group) return {};
-  // Only root can.
+  const bool is_itself = geteuid() == user.user && getegid() == user.group;
   empty_bounding_set();
-  if (setgroups(0, nullptr) != 0 || setresgid(user.group, user.group, user.group) != 0 ||
+  // EPERM: who has no right to change its groups has those that it was given.
+  const bool has_left_groups = setgroups(0, nullptr) == 0 || (is_itself && errno == EPERM);
+  if (!has_left_groups || setresgid(user.group, user.group, user.group) != 0 ||
       setresuid(user.user, user.user, user.user) != 0)
     return fail_errno(errno, "becoming user " + name);
   return {};

@@ -7,9 +7,10 @@
 
 namespace vhdkit::hypervisor {
 
-// Becomes the user for good, without further groups, and without capabilities that a program
-// started later could gain. REQUIRES: there is one thread. Errors: of the system; who is not root
-// can only become itself.
+// Becomes the user for good, with its real and saved numbers too, without further groups, and
+// without capabilities that a program started later could gain. Who is not root can only become
+// itself, and keeps what groups and such capabilities it has. REQUIRES: there is one thread.
+// Errors: of the system.
 Result<void> become(const User& user);
 
 // Gives up all capabilities, those that a program started later could gain with them, and the

@@ -31,16 +31,17 @@ Result<void> install_filters(Process& made) {
 
 }  // namespace
 
-Result<Confinement> confine(const std::vector<AllowedPath>& paths) {
+Result<Confinement> confine(const std::function<Result<std::vector<AllowedPath>>()>& find_paths) {
   assert(!process);
   Process made;
   Confinement confinement{.has_filters = !has_sanitizer, .landlock_version = landlock_version()};
+  if (confinement.has_filters) {
+    TRY(install_filters(made));
+  }
+  TRY_LET(const auto paths, find_paths());
   if (confinement.landlock_version) {
     TRY_LET(made.rules, FileRules::create(paths));
     TRY(made.rules.enforce());
-  }
-  if (confinement.has_filters) {
-    TRY(install_filters(made));
   }
   process = std::move(made);
   return confinement;

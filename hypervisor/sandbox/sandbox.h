@@ -1,11 +1,12 @@
 // The runner's sandbox: what is left to a process that a guest may take over.
 //
 // A program calls, in this order and before any other thread of it begins: become() and
-// drop_capabilities() (privileges.h), once what needs them is open; confine(), once it knows its
-// paths. Each of its threads then calls enter() first, and the first one when it has made the
-// others. Why it is so: docs/decisions/021.
+// drop_capabilities() (privileges.h), once what needs them is open; confine(), before it looks at
+// what others have made. Each of its threads then calls enter() first, and the first one when it
+// has made the others. Why it is so: docs/decisions/021.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -19,10 +20,10 @@ struct Confinement {
   std::optional<int> landlock_version;  // nothing: this kernel keeps nobody from any path
 };
 
-// From now on: Landlock's rules, and the filter that all threads inherit. Once in a process.
-// REQUIRES: drop_capabilities(), and no other thread is there. Errors: of the system; what was done
-// by then stays.
-Result<Confinement> confine(const std::vector<AllowedPath>& paths);
+// From now on: the filter that all threads inherit, and Landlock's rules. The paths are found
+// between the two: images are read for that. Once in a process. REQUIRES: drop_capabilities(), and
+// no other thread is there. Errors: find_paths'; of the system; what was done by then stays.
+Result<Confinement> confine(const std::function<Result<std::vector<AllowedPath>>()>& find_paths);
 
 // The calling thread is of this kind from now on: it gets its name, and where the process is
 // confined its own filter, for good. Ends the process where the kernel refuses that.

@@ -40,7 +40,6 @@ Heartbeat::Heartbeat(const Host& host) : Service(host, kind) {}
 
 void Heartbeat::agreed() {
   is_asked_ = false;
-  is_paused_ = false;
   last_answer_.reset();
   answer_count_ = 0;
   application_state_ = 0;

@@ -36,7 +36,6 @@ class Integration final : private Timekeeper {
   Shutdown& shutdown() { return shutdown_; }
   Heartbeat& heartbeat() { return heartbeat_; }
   TimeSynchronization& time_synchronization() { return time_synchronization_; }
-  KeyValueExchange& key_value_exchange() { return key_value_exchange_; }
   VolumeSnapshot& volume_snapshot() { return volume_snapshot_; }
 
   // As Services::status().

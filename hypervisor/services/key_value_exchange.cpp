@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -39,148 +38,9 @@ Result<std::string> value_of(const StoredKeyValue& entry) {
               fmt::format("a value of type {}, which there is not", uint32_t{entry.value_type}));
 }
 
-StoredKeyValue stored(const KeyValue& entry) {
-  StoredKeyValue result{};
-  result.value_type = uint32_t(ValueType::string);
-  result.key_bytes = uint32_t(put_wire_text(entry.key, result.key));
-  result.value_bytes = uint32_t(put_wire_text(entry.value, result.value));
-  return result;
-}
-
 }  // namespace
 
 KeyValueExchange::KeyValueExchange(const Host& host) : Service(host, kind) {}
-
-// --- what people want ---
-
-void KeyValueExchange::enumerate(Pool pool, ValuesDone done) {
-  begin({KeyValueOperation::enumerate, pool, {}, std::move(done)});
-}
-
-void KeyValueExchange::get(Pool pool, const std::string& key, ValuesDone done) {
-  begin({KeyValueOperation::get, pool, {.key = key, .value = {}}, std::move(done)});
-}
-
-void KeyValueExchange::set(Pool pool, const KeyValue& entry, ValuesDone done) {
-  begin({KeyValueOperation::set, pool, entry, std::move(done)});
-}
-
-void KeyValueExchange::remove(Pool pool, const std::string& key, ValuesDone done) {
-  begin({KeyValueOperation::remove, pool, {.key = key, .value = {}}, std::move(done)});
-}
-
-void KeyValueExchange::begin(Job job) {
-  if (const auto checked = check(job); !checked) return job.done(std::unexpected(checked.error()));
-  jobs_.push_back(std::move(job));
-  go_on();
-}
-
-Result<void> KeyValueExchange::check(const Job& job) const {
-  if (jobs_.size() >= max_waiting) return fail(Errc::busy, "too many requests wait for the guest");
-  if (job.operation == KeyValueOperation::enumerate) return {};
-  const auto fits = [](const std::string& text, size_t most) {
-    return wire_text_bytes(text) <= most;
-  };
-  if (job.entry.key.empty() || !fits(job.entry.key, max_key_bytes))
-    return fail(Errc::invalid_argument, "a key has 1 to 255 UTF-16 units");
-  if (!fits(job.entry.value, max_value_bytes))
-    return fail(Errc::invalid_argument, "a value has at most 1023 UTF-16 units");
-  return {};
-}
-
-// --- one after another ---
-
-void KeyValueExchange::go_on() {
-  while (!jobs_.empty() && !asked_) {
-    const auto asked = ask(jobs_.front());
-    if (asked) {
-      asked_ = *asked;
-    } else {
-      finish(asked.error());
-    }
-  }
-}
-
-Result<uint8_t> KeyValueExchange::ask(const Job& job) {
-  const Time deadline = now() + patience;
-  const KeyValueHeader header{
-      .operation = uint8_t(job.operation), .pool = uint8_t(job.pool), .padding = 0};
-  if (job.operation == KeyValueOperation::enumerate) {
-    const EnumerateBody body{.header = header, .index = uint32_t(job.found.size()), .entry = {}};
-    return request(bytes_of(body), deadline);
-  }
-  if (job.operation == KeyValueOperation::remove) {
-    RemoveKeyBody body{.header = header, .key_bytes = 0, .key = {}};
-    body.key_bytes = uint32_t(put_wire_text(job.entry.key, body.key));
-    return request(bytes_of(body), deadline);
-  }
-  const KeyValueBody body{.header = header, .entry = stored(job.entry)};
-  return request(bytes_of(body), deadline);
-}
-
-Result<void> KeyValueExchange::answered(const Answer& answer) {
-  if (asked_ != answer.transaction) return {};
-  asked_.reset();
-  TRY(take(answer));
-  go_on();
-  return {};
-}
-
-Result<void> KeyValueExchange::take(const Answer& answer) {
-  Job& job = jobs_.front();
-  const bool is_enumeration = job.operation == KeyValueOperation::enumerate;
-  if (answer.status == status_no_more_items) {
-    if (is_enumeration) {
-      finish(std::move(job.found));
-    } else {
-      finish({.code = Errc::not_found, .message = "the guest has no key " + job.entry.key});
-    }
-    return {};
-  }
-  if (answer.status != status_success) {
-    finish({.code = Errc::io, .message = "the guest: " + to_string_of_status(answer.status)});
-    return {};
-  }
-  if (is_enumeration) return take_enumerated(answer.body);
-  if (job.operation == KeyValueOperation::get) {
-    const auto body = load<KeyValueBody>(answer.body);
-    if (!body) return fail(Errc::corrupt, "its answer with a value is cut off");
-    TRY_LET(std::string value, value_of(body->entry));
-    job.found.push_back({.key = job.entry.key, .value = std::move(value)});
-  }
-  finish(std::move(job.found));
-  return {};
-}
-
-Result<void> KeyValueExchange::take_enumerated(std::span<const std::byte> body_bytes) {
-  Job& job = jobs_.front();
-  const auto body = load<EnumerateBody>(body_bytes);
-  if (!body) return fail(Errc::corrupt, "its answer with a key and a value is cut off");
-  TRY_LET(std::string key, text_of(body->entry.key, body->entry.key_bytes, "key"));
-  TRY_LET(std::string value, value_of(body->entry));
-  job.found.push_back({.key = std::move(key), .value = std::move(value)});
-  if (job.found.size() == max_entries) finish(std::move(job.found));
-  return {};
-}
-
-void KeyValueExchange::unanswered(uint8_t transaction) {
-  if (asked_ != transaction) return;
-  asked_.reset();
-  finish({.code = Errc::io, .message = "the guest's key-value daemon does not answer"});
-  go_on();
-}
-
-void KeyValueExchange::finish(const Error& error) {
-  finish(Result<std::vector<KeyValue>>(std::unexpected(error)));
-}
-
-void KeyValueExchange::finish(Result<std::vector<KeyValue>> outcome) {
-  const ValuesDone done = std::move(jobs_.front().done);
-  jobs_.pop_front();
-  done(std::move(outcome));
-}
-
-// --- what the guest says of itself ---
 
 void KeyValueExchange::agreed() {
   guest_values_.clear();
@@ -189,16 +49,54 @@ void KeyValueExchange::agreed() {
 
 void KeyValueExchange::due() {
   set_due(now() + refresh_interval, slack_of_routine);
-  enumerate(Pool::automatic, [this](const Result<std::vector<KeyValue>>& values) {
-    if (values) guest_values_ = *values;
-  });
+  if (asked_) return;
+  found_.clear();
+  ask_for_next();
 }
 
-void KeyValueExchange::ended() {
-  asked_.reset();
-  while (!jobs_.empty())
-    finish({.code = Errc::io, .message = "the guest was gone before it answered"});
+void KeyValueExchange::ask_for_next() {
+  const KeyValueHeader header{.operation = uint8_t(KeyValueOperation::enumerate),
+                              .pool = uint8_t(KeyValuePool::automatic),
+                              .padding = 0};
+  const EnumerateBody body{.header = header, .index = uint32_t(found_.size()), .entry = {}};
+  // A guest that cannot be asked now is asked again in half a minute.
+  const auto asked = request(bytes_of(body), now() + patience);
+  if (asked) asked_ = *asked;
 }
+
+Result<void> KeyValueExchange::answered(const Answer& answer) {
+  if (asked_ != answer.transaction) return {};
+  asked_.reset();
+  if (answer.status == status_no_more_items) {
+    finish();
+    return {};
+  }
+  if (answer.status != status_success) return {};
+  TRY(take(answer.body));
+  if (found_.size() == max_entries) {
+    finish();
+  } else {
+    ask_for_next();
+  }
+  return {};
+}
+
+Result<void> KeyValueExchange::take(std::span<const std::byte> body_bytes) {
+  const auto body = load<EnumerateBody>(body_bytes);
+  if (!body) return fail(Errc::corrupt, "its answer with a key and a value is cut off");
+  TRY_LET(std::string key, text_of(body->entry.key, body->entry.key_bytes, "key"));
+  TRY_LET(std::string value, value_of(body->entry));
+  found_.push_back({.key = std::move(key), .value = std::move(value)});
+  return {};
+}
+
+void KeyValueExchange::finish() { guest_values_ = std::move(found_); }
+
+void KeyValueExchange::unanswered(uint8_t transaction) {
+  if (asked_ == transaction) asked_.reset();
+}
+
+void KeyValueExchange::ended() { asked_.reset(); }
 
 void KeyValueExchange::add_to(nlohmann::ordered_json& report) const {
   nlohmann::ordered_json& values = report["guest"] = nlohmann::ordered_json::object();

@@ -153,7 +153,8 @@ inline constexpr Guid key_value_exchange_interface =
     Guid::literal("a9a0f4e7-5a45-4d96-b827-8a841e8c03e6");
 inline constexpr std::array key_value_exchange_versions = {Version{4, 0}, Version{3, 0}};
 
-enum class KeyValueOperation : uint8_t { get = 0, set = 1, remove = 2, enumerate = 3 };
+enum class KeyValueOperation : uint8_t { enumerate = 3 };
+enum class KeyValuePool : uint8_t { automatic = 2 };  // what the guest says of itself
 
 struct KeyValueHeader {
   uint8_t operation;
@@ -175,20 +176,6 @@ struct StoredKeyValue {
   std::array<std::byte, max_value_bytes> value;
 };
 static_assert(OnDisk<StoredKeyValue> && sizeof(StoredKeyValue) == 2572);
-
-// get, set
-struct KeyValueBody {
-  KeyValueHeader header;
-  StoredKeyValue entry;
-};
-static_assert(OnDisk<KeyValueBody> && sizeof(KeyValueBody) == 2576);
-
-struct RemoveKeyBody {
-  KeyValueHeader header;
-  le32 key_bytes;
-  std::array<std::byte, max_key_bytes> key;
-};
-static_assert(OnDisk<RemoveKeyBody> && sizeof(RemoveKeyBody) == 520);
 
 struct EnumerateBody {
   KeyValueHeader header;

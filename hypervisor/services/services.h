@@ -4,29 +4,12 @@
 
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
-#include <string>
-#include <vector>
 
 #include "support/result.h"
 
 namespace vhdkit::services {
 
 enum class ShutdownKind : uint8_t { power_off, restart };
-
-// Who writes a pool, and who reads it.
-enum class Pool : uint8_t {
-  external = 0,            // the host's notes for the guest
-  guest = 1,               // the guest's notes for the host
-  automatic = 2,           // what the guest says of itself: names, addresses
-  automatic_external = 3,  // what the host says of itself
-};
-
-struct KeyValue {
-  std::string key;  // UTF-8, both
-  std::string value;
-
-  friend bool operator==(const KeyValue&, const KeyValue&) = default;
-};
 
 // Thread-safe, but for the server's own thread, which may call none of it. Calls wait until the
 // guest has answered, or has not for too long (the services' own headers say how long), or is gone.
@@ -45,12 +28,6 @@ class Services {
   // within a minute is thawed, and thaw() says so: then a snapshot may be torn.
   virtual Result<void> freeze() = 0;
   virtual Result<void> thaw() = 0;
-
-  // Errors of the three: invalid_argument (a key or a value that is too long); not_found (also: the
-  // guest has no such key).
-  virtual Result<std::vector<KeyValue>> values(Pool pool) = 0;
-  virtual Result<void> set_value(Pool pool, const KeyValue& entry) = 0;
-  virtual Result<void> remove_value(Pool pool, const std::string& key) = 0;
 
   // The guest stands still from now on: it is not missed.
   virtual void paused() = 0;

@@ -1,7 +1,6 @@
 #include "hypervisor/services/wire_text.h"
 
 #include <algorithm>
-#include <cassert>
 #include <vector>
 
 #include "support/bytes.h"
@@ -34,18 +33,6 @@ std::string utf8_of_wire(std::span<const std::byte> field) {
     }
   }
   return utf16_to_utf8(std::as_bytes(std::span(units)), ByteOrder::little);
-}
-
-size_t wire_text_bytes(std::string_view text) {
-  return utf8_to_utf16(text, ByteOrder::little).size() + sizeof(le16);
-}
-
-size_t put_wire_text(std::string_view text, std::span<std::byte> field) {
-  const auto units = utf8_to_utf16(text, ByteOrder::little);
-  assert(units.size() + sizeof(le16) <= field.size());
-  std::ranges::copy(units, field.begin());
-  std::ranges::fill(field.subspan(units.size(), sizeof(le16)), std::byte{0});
-  return units.size() + sizeof(le16);
 }
 
 }  // namespace vhdkit::services

@@ -34,18 +34,5 @@ TEST_CASE("texts end with their zero or their field, and become valid UTF-8") {
   CHECK(utf8_of_wire(odd) == "x");
 }
 
-TEST_CASE("texts are put with a zero behind them") {
-  std::array<std::byte, 10> field;
-  field.fill(std::byte{0xff});
-  CHECK(wire_text_bytes("a\xc3\xa4") == 6);
-  CHECK(put_wire_text("a\xc3\xa4", field) == 6);
-  CHECK(utf8_of_wire(field) == "a\xc3\xa4");
-  CHECK(field[2] == std::byte{0xe4});
-  CHECK(field[4] == std::byte{0});
-  CHECK(field[5] == std::byte{0});
-  CHECK(field[6] == std::byte{0xff});
-  CHECK(wire_text_bytes("") == 2);
-}
-
 }  // namespace
 }  // namespace vhdkit::services

@@ -1,5 +1,6 @@
 """The control socket of a runner in the machine, through vhd ctl, which runs there too."""
 import json
+import time
 
 from conftest import BUILD
 
@@ -26,6 +27,15 @@ class Control:
         done = self.ctl(*words, before=["--output=json"], seconds=seconds)
         assert done.code == 0, done.err
         return json.loads(done.out)
+
+    def until(self, command, condition, seconds=60):
+        """Asks until the condition holds for the result; also while nobody listens yet. Its last result."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            done = self.ctl(command, before=["--output=json"])
+            if done.code == 0 and condition(json.loads(done.out)):
+                return json.loads(done.out)
+        raise AssertionError(f"{command}: not within {seconds} s: {done.out}{done.err}")
 
     def refused(self, *words):
         """The error's kind and message of one that must not."""

@@ -6,12 +6,15 @@ import struct
 import pytest
 from cases import FLAVOURS, boots, machine, raw_of, root, shell, workshop  # noqa: F401, fixtures
 from conftest import MIB, run, run_ok
-from lab import guests
-from lab.machine import PYTHON
+from lab import archive, guests
+from lab.debian import Unavailable
+from lab.machine import PYTHON, VHD_RUN
 
 # 20 before a release.
 BOOTS = int(os.environ.get("VHDKIT_BOOTS", "3"))
 
+
+FAILURE = 5  # of vhd-run's exit codes
 
 # KVM_CHECK_EXTENSION of KVM_CAP_HYPERV: a kernel can be built without.
 EMULATES_HYPER_V = "import fcntl; print(fcntl.ioctl(open('/dev/kvm', 'rb'), 0xae03, 44))"
@@ -39,6 +42,20 @@ def test_to_a_shell_prompt_and_off(boots, workshop, root, machine, flavour):
     raw = raw_of(root)
     shell("e2fsck", "-f", "-n", raw)
     assert shell("debugfs", "-R", "cat /written", raw) == "it was here\n"
+
+
+def test_a_kernel_that_leaves_the_end_of_interrupts_to_the_hypervisor(machine, tmp_path):
+    """As Linux before 4.12 does: behind an interrupt that nobody ends, none of its priority and below comes."""
+    said = machine.run(PYTHON, "-c", EMULATES_HYPER_V).out.strip()
+    try:
+        kernel = archive.tiny_kernel("AUTO_EOI", tmp_path / "kernel")
+    except Unavailable as error:
+        pytest.skip(str(error))
+    done = machine.run(VHD_RUN, "--memory", "64M", "--console", "none", "--kernel", kernel, seconds=120)
+    if said == "0":
+        assert done.code == FAILURE and "Auto-EOI" in done.err
+    else:
+        assert done.code == 0, done.err
 
 
 def vmlinux_of(image, target):

@@ -8,6 +8,7 @@ import tempfile
 import pytest
 from cases import boots, machine, skip_unavailable, workshop  # noqa: F401, fixtures
 from conftest import MIB, fingerprint, run, run_ok
+from controls import Control
 from lab import boot_disks, guests
 from lab.machine import RUNNING, VHD_RUN
 
@@ -334,6 +335,20 @@ def test_a_loader_that_does_not_end(machine, tmp_path, code):
     guest.until(lambda: False, 2)
     guest.write("abc\x01x")
     assert guest.wait(20) == POWER_OFF
+
+
+def test_no_other_disk_is_booted_in_place_of_one_that_was_taken_away(machine, tmp_path):
+    """The first one says A, and waits; the other one would say X, and give up."""
+    first = disk_with(tmp_path, boot_sector(b"\xb8\x41\x0e\xcd\x10\xeb\xfe"), "first")
+    other = disk_with(tmp_path, boot_sector(b"\xb8\x58\x0e\xcd\x10\xcd\x18"), "other")
+    control = Control(machine, tmp_path / "control")
+    guest = machine.start(VHD_RUN, *control.option, "--disk", first, "--disk", other)
+    guest.expect("A", 60)
+    control.ask("remove-disk", 0)
+    control.ask("reset")
+    assert guest.wait(20) == NO_LOADER, guest.err
+    assert f"{first}: the disk that the guest boots from was taken away" in guest.err
+    assert guest.out == "A"
 
 
 def test_words_that_belong_together(machine, tmp_path):

@@ -51,6 +51,9 @@ def test_a_disk_comes_and_goes(boots, root, control, tmp_path):
     assert control.refused("remove-disk", tmp_path / "nothing.vhdx")[0] == "not-found"
     assert control.refused("add-disk", tmp_path / "nothing.vhdx")[0] == "not-found"
     assert control.refused("add-disk", f"{vhd},colour=red")[0] == "invalid-argument"
+    # Found out before the guest is asked to stand still, which this one cannot.
+    assert control.refused("--freeze", "snapshot", 2)[0] == "read-only"
+    assert control.refused("--freeze", "snapshot", 1)[0] == "not-found"
 
     control.ask("remove-disk", vhdx)
     vanishes(guest, 1, names[0])
@@ -60,10 +63,10 @@ def test_a_disk_comes_and_goes(boots, root, control, tmp_path):
     assert run("check", "-q", vhdx).code in (0, 3)
     assert shell("debugfs", "-R", "cat /hello", raw_of(vhdx)) == "hello\n"
     run_ok("io", "-q", "-c", "write -P 1 0 512", vhdx)
-    # Its place is taken by the next one.
+    # No other disk takes the place that a guest which has not looked yet would take for the old one's.
     other = new_image(tmp_path / "d.vhdx", "16M")
-    assert control.ask("add-disk", other)["disk"] == 1
-    assert guest.run(f"blockdev --getsize64 /dev/{appears(guest, 1)}") == f"{16 * MIB}\n"
+    assert control.ask("add-disk", other)["disk"] == 3
+    assert guest.run(f"blockdev --getsize64 /dev/{appears(guest, 3)}") == f"{16 * MIB}\n"
     guest.powers_off()
     for image in (root, vhd, other):
         assert run("check", "-q", image).code in (0, 3)

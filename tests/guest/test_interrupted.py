@@ -2,8 +2,12 @@
 import hashlib
 import signal
 
+import pytest
 from cases import boots, files_of, machine, raw_of, root, shell, workshop  # noqa: F401, fixtures
 from conftest import run, run_ok
+from lab import archive
+from lab.debian import Unavailable
+from lab.machine import VHD_RUN
 
 CRASH = 3  # of vhd-run's exit codes
 
@@ -71,3 +75,12 @@ def test_the_guest_s_kernel_gives_up(boots, root):
     assert "Kernel panic - not syncing: sysrq triggered crash" in guest.process.err
     assert run("check", "-q", root).code in (0, 3)
     assert shell("debugfs", "-R", "cat /before", raw_of(root)) == "before\n"
+
+
+def test_a_guest_that_may_have_given_up_goes_on(machine, tmp_path):
+    try:
+        kernel = archive.tiny_kernel("CRASH_NOTICE", tmp_path / "kernel")
+    except Unavailable as error:
+        pytest.skip(str(error))
+    done = machine.run(VHD_RUN, "--memory", "64M", "--console", "none", "--kernel", kernel, seconds=120)
+    assert done.code == 0 and "its kernel may have given up" in done.err

@@ -9,12 +9,13 @@ import tempfile
 import pytest
 from cases import machine, workshop  # noqa: F401, fixtures
 from conftest import Outcome, fingerprint, program, run_ok
+from controls import Control
 from lab import archive
 from lab.debian import Unavailable
 from lab.machine import RUNNING, VHD_RUN, runs_guests_here
 
 # What --help says.
-POWER_OFF, BAD_START, NO_KVM, TRIPLE_FAULT, RESTART, NO_REPORT, SIGNALLED = 0, 1, 2, 4, 6, 10, 128
+POWER_OFF, BAD_START, NO_KVM, TRIPLE_FAULT, FAILURE, RESTART, NO_REPORT, SIGNALLED = 0, 1, 2, 4, 5, 6, 10, 128
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,8 @@ def test_no_kernel(machine, image, tmp_path):
     before = fingerprint(image)
     text = tmp_path / "text"
     text.write_text("this is no kernel\n" * 1000)
-    for kernel, says in ((text, "no kernel"), (tmp_path / "missing", "No such file"), (tmp_path, "Is a directory"),
+    os.mkfifo(tmp_path / "fifo")
+    for kernel, says in ((text, "no kernel"), (tmp_path / "fifo", "no file"), (tmp_path / "missing", "No such file"), (tmp_path, "Is a directory"),
                          ("/dev/null", "no file")):
         done = machine.run(VHD_RUN, "--kernel", kernel, "--disk", image)
         assert done.code == BAD_START, (kernel, done.err)
@@ -181,6 +183,23 @@ def test_a_report_that_has_no_room(machine, kernels):
     assert done.code == NO_REPORT and "/dev/full: No space left" in done.err, done.err
 
 
+def test_a_report_that_nobody_reads(machine, kernels, image, tmp_path):
+    """The disks do not wait for whoever holds a full pipe: they are closed by then."""
+    pipe, control = tmp_path / "pipe", Control(machine, tmp_path / "control")
+    guest = machine.start("sh", "-euc", 'mkfifo "$0"; exec 3<>"$0"; head -c 65536 /dev/zero >&3; exec "$@"', pipe, VHD_RUN,
+                          *control.option, "--console", "none", "--kernel", kernels("HALT"), "--disk", image,
+                          "--report", pipe)
+    control.until("status", lambda status: status["state"] == "running")
+    control.ask("power-off")
+    machine.run("sh", "-c", 'while [ -e "$0" ]; do sleep 0.1; done', control.path)
+    written = machine.run("sh", "-c", 'until "$0" io -q -c "write -P 2 0 512" "$1" 2>/dev/null; do sleep 0.1; done',
+                          program("vhd"), image)
+    assert written.code == 0 and guest.code is RUNNING, guest.err
+    # It reads from the pipe that it writes to.
+    assert machine.run("head", "-c", "65536", pipe).code == 0
+    assert guest.wait(20) == POWER_OFF, guest.err
+
+
 def test_help_lists_options_and_exit_codes():
     text = run_here("--help").out
     for word in ("--memory", "--cpus", "--kernel", "--initrd", "--append", "--disk", "--report", "--output", "--no-reboot",
@@ -210,6 +229,33 @@ def test_a_reset(machine, kernels):
     assert again.code is RUNNING, "it did not start anew"
     again.signal(signal.SIGTERM)
     assert again.wait(20) == SIGNALLED + signal.SIGTERM
+
+
+def test_a_restart_takes_the_kernel_that_was_there(machine, kernels, tmp_path):
+    """In the sandbox, and when another one has its name by then. One exit is one life of this guest."""
+    kernel, control = tmp_path / "kernel", Control(machine, tmp_path / "control")
+    assert machine.run("cp", kernels("RESET"), kernel).code == 0
+    guest = machine.start(VHD_RUN, *control.option, "--console", "none", "--kernel", kernel)
+    before = control.until("counters", lambda counters: counters["exits"]["port"] > 2)
+    shutil.copy(kernels("POWER_OFF"), tmp_path / "new")
+    assert machine.run("mv", tmp_path / "new", kernel).code == 0
+    control.until("counters", lambda counters: counters["exits"]["port"] > before["exits"]["port"] + 20)
+    assert guest.code is RUNNING, guest.err
+    control.ask("power-off")
+    assert guest.wait(20) == POWER_OFF, guest.err
+
+
+def test_a_restart_that_fails_is_no_start_that_failed(machine, kernels, image, tmp_path):
+    kernel, control = tmp_path / "kernel", Control(machine, tmp_path / "control")
+    assert machine.run("cp", kernels("FLOOD"), kernel).code == 0
+    guest = machine.start(VHD_RUN, *control.option, "--console", "none", "--kernel", kernel, "--disk", image)
+    control.until("counters", lambda counters: counters["exits"]["port"] > 0)
+    # The very file; nobody reads it now.
+    assert machine.run("truncate", "-s", "0", kernel).code == 0
+    control.ask("reset")
+    assert guest.wait(20) == FAILURE, guest.err
+    assert str(kernel) in guest.err
+    run_ok("io", "-q", "-c", "read -P 1 0 1M", image)
 
 
 @pytest.mark.parametrize("what", ["HALT", "SPIN"])
