@@ -35,9 +35,9 @@ struct ParentReference {
   // empty: it is found by content. A guest that writes a header into a raw parent must not change
   // it.
   std::string format;
-  // An image that had the same parent and has been merged into it, by a merge that took this
-  // image's content along and was not finished.
-  std::optional<Guid> merged;
+  // Images that have been merged into the parent, as they were between it and this one: by a merge
+  // that took this image's content along and was not finished.
+  std::vector<Guid> merged;
   std::vector<ParentPath> paths;  // in the order in which the format says to try them
 };
 

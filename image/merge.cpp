@@ -97,31 +97,52 @@ OpenOptions options_for_target(Image& chain, size_t target, const OpenOptions& o
   return options;
 }
 
-// Of the images between, the one that has the target as its parent: the child says of it that it
-// was merged, for when the merge is called again and it is between no more. What the child says of
-// one already stays.
-std::optional<Guid> merged_child_of_target(Image& chain, size_t target) {
-  if (chain.format() != Format::vhdx) return std::nullopt;
-  if (target == 1) return chain.disk().layer(0).parent()->merged;
-  return chain.disk().layer(uint32_t(target) - 1).identity();
+// A locator's value has room for more than twice as many.
+constexpr size_t max_images_told = 256;
+
+// The images between, with those that a merge has left which was broken off: the child says of them
+// that they were merged, for when the merge is called again and they are between no more.
+std::vector<Guid> merged_images(Image& chain, size_t target) {
+  if (chain.format() != Format::vhdx) return {};
+  std::vector<Guid> merged = chain.disk().layer(uint32_t(target) - 1).parent()->merged;
+  for (size_t depth = target; --depth > 0;)
+    merged.push_back(*chain.disk().layer(uint32_t(depth)).identity());
+  merged.resize(std::min(merged.size(), max_images_told));
+  return merged;
+}
+
+Async<std::unique_ptr<Image>> open_alone(async::Loop& loop, std::string path) {
+  OpenOptions options;
+  options.open_parents = false;
+  options.force_share = true;
+  co_return co_await Image::open(loop, path, options);
+}
+
+// Whether the image is one of these, and whoever has it as a parent is one of the others.
+Async<bool> is_one_of(async::Loop& loop, std::string path, std::vector<Guid> merged) {
+  CO_TRY_LET(const auto image, co_await open_alone(loop, path));
+  const disk::Layer& layer = image->disk().layer(0);
+  const auto identity = layer.identity();
+  if (!identity || std::erase(merged, *identity) == 0) co_return false;
+  CO_TRY_LET(const std::vector<std::string> children, co_await known_children(loop, path, layer));
+  for (const std::string& child : children) {
+    CO_TRY_LET(const bool is_too, co_await is_one_of(loop, child, merged));
+    if (!is_too) co_return false;
+  }
+  co_return true;
 }
 
 // Whether a merge that was broken off has put all of it into the target already, so that another
 // image that has it as a parent loses nothing: one of the child's own children, which was given it;
 // or one that was between, which nobody wrote to since: that would have changed its identity. A
-// child that somebody gave the target since then is neither, and would be lost.
+// child that somebody gave one of these since then is neither, and would be lost.
 Async<bool> is_merged_vhdx(async::Loop& loop, Image& chain, size_t target, std::string other) {
-  OpenOptions alone;
-  alone.open_parents = false;
-  alone.force_share = true;
-  CO_TRY_LET(const auto image, co_await Image::open(loop, other, alone));
-  const disk::Layer& child = chain.disk().layer(0);
+  CO_TRY_LET(const auto image, co_await open_alone(loop, other));
   const disk::ParentReference* const reference = image->disk().layer(0).parent();
-  if (reference != nullptr && names(*reference, child.identity())) co_return true;
   // No other parent has the child's identity.
-  const disk::ParentReference& own = *child.parent();
-  if (target > 1 || !names(own, child.identity())) co_return false;
-  co_return own.merged.has_value() && own.merged == image->disk().layer(0).identity();
+  if (reference != nullptr && names(*reference, chain.disk().layer(0).identity())) co_return true;
+  const disk::ParentReference& own = *chain.disk().layer(uint32_t(target) - 1).parent();
+  co_return co_await is_one_of(loop, other, own.merged);
 }
 
 // A VHD names one identifier only, so these cannot be told from one that was always the target's.
@@ -213,8 +234,8 @@ OfDisk of_disk(Image& image) {
 struct Plan {
   size_t target = 0;  // its depth
   Guid child_identity;
-  std::optional<Guid> merged;  // VHDX: what the child says of another that is merged with it
-  OfDisk of_disk;              // of the child's
+  std::vector<Guid> merged;  // VHDX: what the child says of others that are merged with it
+  OfDisk of_disk;            // of the child's
   Family family;
   Fitting fitting{};
   // Whether the child itself is given the target as its parent before it is removed: there are
@@ -246,7 +267,7 @@ Async<Plan> make_plan(async::Loop& loop, Image& chain, const MergeOptions& optio
   CO_TRY(check_formats(chain, plan.target));
   CO_TRY_LET(plan.family, co_await family_of(loop, chain, plan.target));
   plan.child_identity = *plan.family.front().identity;
-  plan.merged = merged_child_of_target(chain, plan.target);
+  plan.merged = merged_images(chain, plan.target);
   plan.of_disk = of_disk(chain);
   plan.fitting = fitting_of(chain, plan.target);
   plan.target_options = options_for_target(chain, plan.target, open_options);

@@ -49,7 +49,8 @@ struct MergeReport {
 //
 // When it is called again, such children of `into` are no reason to refuse it whose content it has
 // already. As VHDX: the child's own children, and the image between that had `into` as its parent,
-// if nobody wrote to that since; the child says which that was (vhdx::key_merged). As VHD, which
+// if nobody wrote to that since, or gave it or another one between a child; the image above `into`
+// says which these were (vhdx::key_merged). As VHD, which
 // cannot say that: all, if `into` shows the child's disk already.
 //
 // All images are locked against everybody else meanwhile, but for a moment before `into` gets

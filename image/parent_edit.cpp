@@ -28,7 +28,7 @@ Async<void> write_parent(File& file, const ParentForCreation& parent, Unfinished
   }
   vhdx::ParentLink link = vhdx_parent_link(parent);
   link.other_data_write_guid = merge.other_identity;
-  link.merged_data_write_guid = merge.merged;
+  link.merged_data_write_guids = std::move(merge.merged);
   vhdx::MetadataChange change;
   CO_TRY_LET(change.parent_locator, vhdx::locator_for(link));
   co_return co_await vhdx::change_metadata(file, change);

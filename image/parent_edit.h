@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "async/file.h"
 #include "image/create.h"
@@ -20,7 +21,7 @@ Async<void> make_fit_for_edit(File& file, Format format);
 // What a VHDX says of a merge that is not finished; a VHD cannot say it.
 struct UnfinishedMerge {
   std::optional<Guid> other_identity = std::nullopt;  // one that the parent may have as well
-  std::optional<Guid> merged = std::nullopt;          // as in disk::ParentReference
+  std::vector<Guid> merged = {};                      // as in disk::ParentReference
 };
 
 // Makes the differencing image in a file that is fit for an edit name this parent, and no other.

@@ -107,7 +107,9 @@ Async<std::vector<UsedRange>> free_rooms(File& file, const FoundFooter& found,
   CO_TRY_LET(const std::vector<UsedRange> used, co_await used_by_tables(file, layout));
   for (const LocatedParent& one : located) {
     const UsedRange room = room_of(one.locator);
-    if (one.path && room.end <= found.content_end && is_apart(room, used) && is_apart(room, rooms))
+    // One of less than a sector has no whole one.
+    if (one.path && room.begin < room.end && room.end <= found.content_end &&
+        is_apart(room, used) && is_apart(room, rooms))
       rooms.push_back(room);
   }
   co_return co_await without_blocks(file, layout, std::move(rooms));

@@ -231,6 +231,20 @@ TEST_CASE("a locator's room that a block has too is left to the block") {
   CHECK(kept == bitmap);
 }
 
+TEST_CASE("a locator without room, at an odd offset, has none for another") {
+  tests::VhdImage image(tests::vhd_differencing, 4 * MiB);
+  image.locate(0, "W2ru", std::string_view("b\0a\0s\0e\0", 8));  // at offset 2048
+  image.place(0, 5);
+  image.put_locator(0, "W2ru", 2049, 0, 8);
+  const auto file = image.file();
+  std::vector<std::byte> before(512);
+  file->fetch(5 * 512, before);
+  REQUIRE_OK(tests::await(change_parent(*file, link(new_identity, R"(.\base.vhd)"))));
+  std::vector<std::byte> kept(512);
+  file->fetch(5 * 512, kept);
+  CHECK(kept == before);
+}
+
 TEST_CASE("an identifier changes and nothing else of the footer does") {
   async::MemoryFile file = child();
   tests::VhdBytes footer{std::vector<std::byte>(512)};

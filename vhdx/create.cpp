@@ -92,8 +92,10 @@ Result<ParentLocator> locator_for(const ParentLink& parent) {
   ParentLocator locator{.entries = {{key_linkage, linkage_text(parent.data_write_guid)}}};
   if (parent.other_data_write_guid)
     locator.entries.emplace_back(key_linkage2, linkage_text(*parent.other_data_write_guid));
-  if (parent.merged_data_write_guid)
-    locator.entries.emplace_back(key_merged, linkage_text(*parent.merged_data_write_guid));
+  std::string merged;
+  for (const Guid& guid : parent.merged_data_write_guids)
+    merged += (merged.empty() ? "" : " ") + linkage_text(guid);
+  if (!merged.empty()) locator.entries.emplace_back(key_merged, merged);
   if (!parent.relative_path.empty())
     locator.entries.emplace_back(key_relative_path, parent.relative_path);
   if (!parent.absolute_path.empty()) {

@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "disk/bulk_writer.h"
 #include "support/guid.h"
@@ -23,8 +24,8 @@ struct ParentLink {
   std::string absolute_path;
   // One that the parent may have as well: while a merge gives it another. [MS-VHDX] 2.6.2.6.3.
   std::optional<Guid> other_data_write_guid = std::nullopt;
-  // Another image that such a merge has put into the parent: key_merged.
-  std::optional<Guid> merged_data_write_guid = std::nullopt;
+  // Other images that such a merge has put into the parent: key_merged.
+  std::vector<Guid> merged_data_write_guids = {};
 };
 
 // The locator that names the parent. Errors: invalid_argument (no path, one that Windows does not

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <sstream>
 
 #include "support/utf16.h"
 
@@ -155,7 +156,11 @@ disk::ParentReference parent_reference(const ParentLocator& locator) {
     // A second linkage of zero is one that was never set: no other file shall pass by it.
     if (guid && (key == key_linkage || !guid->is_zero())) parent.identities.push_back(*guid);
   }
-  if (const std::string* merged = locator.find(key_merged)) parent.merged = Guid::parse(*merged);
+  if (const std::string* merged = locator.find(key_merged)) {
+    std::istringstream words(*merged);
+    for (std::string word; words >> word;)
+      if (const auto guid = Guid::parse(word)) parent.merged.push_back(*guid);
+  }
   constexpr std::pair<const char*, PathKind> paths[] = {{key_relative_path, PathKind::relative},
                                                         {key_volume_path, PathKind::volume},
                                                         {key_absolute_path, PathKind::absolute}};

@@ -18,8 +18,9 @@ inline constexpr const char* key_linkage2 = "parent_linkage2";
 inline constexpr const char* key_relative_path = "relative_path";
 inline constexpr const char* key_volume_path = "volume_path";
 inline constexpr const char* key_absolute_path = "absolute_win32_path";
-// Our own: the DataWriteGuid of an image that has the same parent and was merged into it, by a
-// merge that took this image's content along and was not finished.
+// Our own: the DataWriteGuids, with blanks between them, of the images that were between this one
+// and its parent and were merged into that, by a merge that took this image's content along and was
+// not finished.
 inline constexpr const char* key_merged = "vhdkit_merged";
 
 // A locator of VHDX's type, UTF-8, in the order of the file; keys that nobody here knows too.
@@ -36,8 +37,8 @@ struct ParentLocator {
 Result<ParentLocator> parse_parent_locator(std::span<const std::byte> item, std::string_view where);
 std::vector<std::byte> build_parent_locator(const ParentLocator& locator);
 
-// linkage and linkage2 (in either case, with or without braces) as identities; merged, if it is a
-// GUID; paths in the order relative, volume, absolute.
+// linkage and linkage2 (in either case, with or without braces) as identities; merged, those that
+// are GUIDs; paths in the order relative, volume, absolute.
 disk::ParentReference parent_reference(const ParentLocator& locator);
 
 }  // namespace vhdkit::vhdx

@@ -121,16 +121,16 @@ TEST_CASE("a second linkage of zero names nobody, a first one does") {
   CHECK(parent_reference(parse(zero).value()).identities == std::vector<Guid>{Guid()});
 }
 
-TEST_CASE("an image that a merge has put into the parent is told by our own key") {
+TEST_CASE("images that a merge has put into the parent are told by our own key") {
   TestLocator locator = usual();
-  CHECK_FALSE(parent_reference(parse(locator).value()).merged.has_value());
-  TestLocator with_image = locator;
-  with_image.add(u"vhdkit_merged", u"{01234567-89ab-cdef-0123-456789abcdef}");
-  const disk::ParentReference parent = parent_reference(parse(with_image).value());
-  CHECK(parent.merged == Guid::literal("01234567-89ab-cdef-0123-456789abcdef"));
+  CHECK(parent_reference(parse(locator).value()).merged.empty());
+  locator.add(u"vhdkit_merged",
+              u"{01234567-89ab-cdef-0123-456789abcdef} base.vhdx "
+              u"{11234567-89ab-cdef-0123-456789abcdef}");
+  const disk::ParentReference parent = parent_reference(parse(locator).value());
+  CHECK(parent.merged == std::vector{Guid::literal("01234567-89ab-cdef-0123-456789abcdef"),
+                                     Guid::literal("11234567-89ab-cdef-0123-456789abcdef")});
   CHECK(parent.identities.size() == 1);
-  locator.add(u"vhdkit_merged", u"base.vhdx");
-  CHECK_FALSE(parent_reference(parse(locator).value()).merged.has_value());
 }
 
 TEST_CASE("a terminating NUL that a writer counted in is taken off") {

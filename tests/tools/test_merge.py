@@ -757,6 +757,28 @@ def test_an_image_between_that_was_written_since_is_not_lost(broken_off):
     assert disk_hash(middle) == precious and disk_hash(newest) == wanted
 
 
+def test_a_checkpoint_of_an_image_between_is_not_lost(broken_off):
+    base, middle, newest = broken_off
+    checkpoint = snapshot(middle)
+    outcome = run("merge", newest)
+    assert outcome.code == 1 and f"is the parent of {middle}, which would be lost" in outcome.err
+    os.remove(checkpoint)
+    wanted = disk_hash(newest)
+    run_ok("merge", "-q", newest)
+    assert disk_hash(base) == wanted
+
+
+def test_a_chain_that_goes_on_after_a_broken_off_merge_is_merged(broken_off, tmp_path):
+    base, _, newest = broken_off
+    io(newest, "write -P 5 4M 4K")
+    top = tmp_path / "top.avhdx"
+    run_ok("snapshot", "--to", top, newest)
+    io(top, "write -P 6 5M 4K")
+    wanted = disk_hash(top)
+    run_ok("merge", "-q", "--into", base, top)
+    assert disk_hash(base) == wanted and not newest.exists() and not top.exists()
+
+
 def test_another_parent_ends_what_a_child_says_of_a_merge(broken_off):
     base, _, newest = broken_off
     run_ok("reparent", "--to", base, newest)
