@@ -12,7 +12,7 @@ Deadline deadline_of_users() { return std::chrono::steady_clock::now() + time_fo
 // Its own mount has gone, but its file is open: it is mounted elsewhere, its last user keeps it, or
 // its driver has not written everything yet.
 Result<void> end_what_lives_on(const Mounted& outer, const Mounted& inner) {
-  const bool is_closed = close_to_writers(inner, outer);
+  const bool is_closed = close_to_writers(inner);
   // Where it is mounted nowhere, or not to be seen, it can still be asked together with all others.
   if (!is_closed && geteuid() == 0) sync();
   TRY(detach(outer));
@@ -39,13 +39,21 @@ Result<void> end_mounts(const Mounted& outer, const std::optional<Inner>& inner)
   sync_inner(inner->mounted);
   const Deadline deadline = deadline_of_users();
   if (presence_of(inner->mounted) == Presence::visible) {
-    auto inner_end = unmount_inner(inner->mounted, outer, deadline);
+    auto inner_end = unmount_inner(inner->mounted, deadline);
     // As long as the inner one's users keep it, its file is open.
     if (!inner_end) return with_outer_end(std::move(inner_end), take_away(outer, deadline));
   }
   if (unmount_unused(outer, deadline_of_users())) return {};
   if (inner->open_count == 0) return take_away(outer, deadline);
   return end_what_lives_on(outer, inner->mounted);
+}
+
+Result<void> end_what_is_dead(const Mounted& outer, const std::optional<Inner>& inner) {
+  if (inner) TRY(detach(inner->mounted));
+  TRY(detach(outer));
+  return fail(Errc::io, (inner ? inner->mounted : outer).mount_point +
+                            ": was ended by the kernel while it was in use: what is not in the "
+                            "image yet is lost");
 }
 
 Result<void> end_after_inner(const Mounted& outer, const Mounted& inner) {

@@ -27,6 +27,9 @@ struct Inner {
 // first, whatever becomes of this process meanwhile.
 Result<void> end_mounts(const Mounted& outer, const std::optional<Inner>& inner);
 
+// After the kernel has ended the outer one's session, by umount -f perhaps, and left it mounted.
+Result<void> end_what_is_dead(const Mounted& outer, const std::optional<Inner>& inner);
+
 // After nobody has the inner one's file open any more: it was unmounted, or its driver has died.
 Result<void> end_after_inner(const Mounted& outer, const Mounted& inner);
 

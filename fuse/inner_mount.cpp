@@ -5,12 +5,10 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <fstream>
 #include <string_view>
 
 #include "fuse/programs.h"
@@ -48,20 +46,12 @@ Result<void> mount_by_driver(const InnerMount& inner) {
   return run_program({program, "-o", options, inner.file, inner.mount_point});
 }
 
-// Closed where something else is mounted there by now. As long as it is open, the file system keeps
-// its device's number.
+// Closed where something else is mounted there by now, and where a driver would be asked. As long
+// as it is open, the file system keeps its device.
 Descriptor open_root(const Mounted& mounted) {
+  if (mounted.is_fuse) return Descriptor();
   Descriptor root(open(mounted.mount_point.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   return root.is_open() && is_of(root.number(), mounted) ? std::move(root) : Descriptor();
-}
-
-// Whether it is a loop device upon a file of this mount: numbers of loop devices are given out
-// again.
-bool lies_in(dev_t device, const Mounted& outer) {
-  std::ifstream file(
-      fmt::format("/sys/dev/block/{}:{}/loop/backing_file", major(device), minor(device)));
-  std::string path;
-  return std::getline(file, path) && path.starts_with(outer.mount_point + "/");
 }
 
 // XFS's FSOP_GOINGDOWN, which ext4, f2fs and others have taken over; 0 is its default, which writes
@@ -78,10 +68,10 @@ bool make_read_only(int root) {
 }
 
 // Read-only is as good as unmounted, but not possible while a file is open for writing.
-bool close_to_writers_at(const Mounted& mounted, const Mounted& outer) {
+bool close_to_writers_at(const Mounted& mounted) {
   const Descriptor root = open_root(mounted);
-  if (!root.is_open() || !lies_in(mounted.device, outer)) return false;
-  return make_read_only(root.number()) || ioctl(root.number(), shut_down, &after_writing) == 0;
+  return root.is_open() &&
+         (make_read_only(root.number()) || ioctl(root.number(), shut_down, &after_writing) == 0);
 }
 
 std::string name_of(unsigned partition) {
@@ -97,7 +87,7 @@ Result<void> mount_inner(const InnerMount& inner) {
 }
 
 bool sync_inner(const Mounted& inner) {
-  for (const Mounted& mounted : mounts_of(inner.device)) {
+  for (const Mounted& mounted : mounts_like(inner)) {
     const Descriptor root = open_root(mounted);
     if (!root.is_open()) continue;
     syncfs(root.number());
@@ -106,21 +96,21 @@ bool sync_inner(const Mounted& inner) {
   return false;
 }
 
-bool close_to_writers(const Mounted& inner, const Mounted& outer) {
-  return std::ranges::any_of(mounts_of(inner.device), [&](const Mounted& mounted) {
-    return close_to_writers_at(mounted, outer);
-  });
+bool close_to_writers(const Mounted& inner) {
+  return std::ranges::any_of(mounts_like(inner), close_to_writers_at);
 }
 
 bool has_lost_its_driver(const Mounted& inner) {
-  struct stat status;
-  return presence_of(inner) == Presence::visible && stat(inner.mount_point.c_str(), &status) != 0 &&
+  struct statx status = {};
+  return presence_of(inner) == Presence::visible &&
+         statx(AT_FDCWD, inner.mount_point.c_str(), AT_STATX_FORCE_SYNC, STATX_MODE, &status) !=
+             0 &&
          errno == ENOTCONN;
 }
 
-Result<void> unmount_inner(const Mounted& inner, const Mounted& outer, Deadline deadline) {
+Result<void> unmount_inner(const Mounted& inner, Deadline deadline) {
   if (unmount_unused(inner, deadline)) return {};
-  const bool is_closed = close_to_writers(inner, outer);
+  const bool is_closed = close_to_writers(inner);
   if (!is_closed) sync_inner(inner);
   TRY(detach(inner));
   return fail(is_closed ? Errc::busy : Errc::io,

@@ -25,13 +25,13 @@ Result<void> mount_inner(const InnerMount& inner);
 // What was mounted from a file of another mount, the outer one, wherever it is mounted by now.
 // Blocking, as above.
 
-// Puts everything that was written there into the file, but for what a FUSE driver keeps to itself.
-// False: it is mounted nowhere that this process sees.
+// Puts everything that was written there into the file. False: it is mounted nowhere that this
+// process sees, or by a FUSE driver, which is not asked: it may never answer.
 bool sync_inner(const Mounted& inner);
 
-// Makes it write everything and refuse what comes later; it needs no recovery then. False: it is no
-// file system of the kernel's that can do so, or mounted nowhere.
-bool close_to_writers(const Mounted& inner, const Mounted& outer);
+// Makes it write everything and refuse what comes later; it needs no recovery then. False: as
+// above, or it is a file system of the kernel's that cannot do so.
+bool close_to_writers(const Mounted& inner);
 
 // A FUSE driver that has ended without unmounting.
 bool has_lost_its_driver(const Mounted& inner);
@@ -39,7 +39,7 @@ bool has_lost_its_driver(const Mounted& inner);
 // Unmounts as soon as nobody uses it. At the deadline it is closed to writers and taken from its
 // users. Errors: busy (it was taken, with all that was written); io (it was taken, and something
 // may be lost; or it could not be taken).
-Result<void> unmount_inner(const Mounted& inner, const Mounted& outer, Deadline deadline);
+Result<void> unmount_inner(const Mounted& inner, Deadline deadline);
 
 // Which partition holds the only file system; 0: the disk itself does, without a table. Errors:
 // not_found; invalid_argument where there are several, listing them.

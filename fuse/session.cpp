@@ -110,7 +110,9 @@ Async<void> Session::serve(Helper& helper) {
     co_await files_.fewer_than(max_in_progress_);
     co_await loop_.readable(watched_);
   }
-  // If anything of it is left, that was said; what libfuse would unmount could be somebody else's.
+  if (!is_unmounting_ && presence_of(mounted_) != Presence::gone)
+    end_by(helper, [this] { return end_what_is_dead(mounted_, inner_); });
+  // If anything of it is left, that is said; what libfuse would unmount could be somebody else's.
   is_mounted_ = false;
   CO_TRY(co_await files_.finish());
   while (is_unmounting_ && !is_unmounted_) {

@@ -11,9 +11,15 @@ import time
 import pytest
 from conftest import names_in, run, run_ok
 
-from mounts import disk, folder, image, needs_fuse, MIB, MOUNT, has_ended, is_mounted, mount, mounted, need, shell, spool, unmount, wait_until
+from mounts import disk, folder, needs_fuse, convert, MIB, MOUNT, has_ended, is_mounted, mount, mounted, need, shell, spool, unmount, wait_until
 
 TIME_FOR_USERS = 5  # seconds, as --help says
+
+
+@pytest.fixture
+def image(disk):
+    """Of one format: what ends a mount knows of none."""
+    return convert(disk, "vhdx")
 
 
 @contextlib.contextmanager
@@ -273,5 +279,45 @@ def test_who_only_looks_at_the_folder_behind_loses_nothing(image, folder, tmp_pa
         said, code = ends(server)
     assert code == 0 and f"{behind}: is unmounted while it is in use" in said
     assert not is_mounted(folder) and names_in(real) == []
+    with mounted(image, folder, "--fs", "-o", "ro"):
+        assert (folder / "late").read_text() == "precious"
+
+
+def test_a_mount_that_the_kernel_ends_by_force(image, folder):
+    server = serve(image, folder, "-o", "rw", inside=False)
+    with a_user_with("folder", folder):
+        shell("umount", "-f", folder, check=False)
+        said = server.communicate(timeout=120)[1]
+    assert server.returncode == 1 and f"{folder}: was ended by the kernel" in said
+    assert not is_mounted(folder)
+
+
+def test_files_mounted_later_at_the_same_place_are_left_alone(image, folder, disk, tmp_path, monkeypatch):
+    """With the mount's number, the file system's and the loop device's: the kernel gives out the lowest that is free."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    before = set(tmp_path.iterdir())
+    server = serve(image, folder, "-o", "rw")
+    behind, = set(tmp_path.iterdir()) - before
+    with open(behind / "disk", "rb"):
+        shell("umount", folder)
+        with mounted_by_hand("-o", f"loop,offset={MIB}", disk, folder):
+            said, code = ends(server)
+            assert is_mounted(folder)
+            assert (folder / "folder" / "greeting").read_text() == "hello\n"
+            (folder / "later").write_text("")
+    assert code == 0 and f"{behind}: is unmounted while it is in use" in said
+
+
+def test_what_others_have_mounted_in_the_files_is_left_alone(image, folder):
+    server = serve(image, folder, "-o", "rw")
+    inside = folder / "folder"
+    (folder / "late").write_text("precious")
+    with mounted_by_hand("-t", "tmpfs", "none", inside):
+        (inside / "not ours").write_text("")
+        said, code = ends(server)
+        assert names_in(inside) == ["not ours"]
+    assert code == 1 and f"{folder}: is left there" in said
+    shell("umount", folder)
+    check_inside(image, folder)
     with mounted(image, folder, "--fs", "-o", "ro"):
         assert (folder / "late").read_text() == "precious"
